@@ -1,0 +1,116 @@
+"""Build rules of nuncio: cc_* with our warnings, include paths and test libraries.
+
+How headers are found: public ones live in include/nuncio/<layer>/ and are included as "nuncio/<layer>/x.h", all others
+by their path from the top, "source/<layer>/x.h" or "test/<layer>/x.h".
+  - In this workspace each rule compiles with -Iinclude, so that warnings in our headers are seen and name the real file.
+  - As an external repository, //:include_root hands include/ down as a system directory: the user's own warnings, made
+    errors or not, never trip over our headers, and our sources compile without ours.
+"""
+
+_WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wextra-semi",
+    "-Wnon-virtual-dtor",
+    "-Woverloaded-virtual",
+    "-Wshadow",
+    "-Wsuggest-override",
+    "-Wvla",
+    # {.name = "x"} leaves the other members at their defaults on purpose.
+    "-Wno-missing-field-initializers",
+    # What these find depends on the optimizer, and GCC 12 is wrong about the standard library's own code at -O2.
+    "-Wno-unknown-warning-option",
+    "-Wno-error=array-bounds",
+    "-Wno-error=dangling-pointer",
+    "-Wno-error=free-nonheap-object",
+    "-Wno-error=maybe-uninitialized",
+    "-Wno-error=restrict",
+    "-Wno-error=stringop-overflow",
+    "-Wno-error=stringop-overread",
+    "-Wno-error=use-after-free",
+]
+
+def _is_external():
+    return native.repository_name() not in ["@", "@@", ""]
+
+def _copts(copts):
+    return ([] if _is_external() else ["-Iinclude"] + _WARNINGS) + copts
+
+def nuncio_include_root(name):
+    """The library through which users of @nuncio find include/; only the top-level BUILD has one."""
+    native.cc_library(
+        name = name,
+        includes = ["include"] if _is_external() else [],
+    )
+
+def nuncio_cc_library(name, srcs = [], hdrs = [], deps = [], copts = [], visibility = ["//visibility:public"], **kwargs):
+    """A library: public headers only, an implementation, or both."""
+    native.cc_library(
+        name = name,
+        srcs = srcs,
+        hdrs = hdrs,
+        copts = _copts(copts),
+        visibility = visibility,
+        deps = deps + ["//:include_root"],
+        **kwargs
+    )
+
+def nuncio_cc_test(name, srcs, deps = [], copts = [], size = "small", **kwargs):
+    """A GoogleTest program (gtest, gmock and main() are linked)."""
+    native.cc_test(
+        name = name,
+        size = size,
+        srcs = srcs,
+        copts = _copts(copts),
+        deps = deps + ["@googletest//:gtest_main"],
+        **kwargs
+    )
+
+def nuncio_cc_binary(name, srcs, deps = [], copts = [], **kwargs):
+    """A program."""
+    native.cc_binary(
+        name = name,
+        srcs = srcs,
+        copts = _copts(copts),
+        deps = deps,
+        **kwargs
+    )
+
+def nuncio_cc_benchmark(name, srcs, deps = [], copts = [], smoke_args = None, size = "small", tags = [], **kwargs):
+    """A Google Benchmark program (main() is linked), and <name>_smoke_test that runs it with the fewest iterations.
+
+    Args:
+      smoke_args: the smoke test's arguments; pass --benchmark_filter among them to leave out what takes too long.
+      size: of the smoke test.
+    """
+    nuncio_cc_binary(
+        name = name,
+        testonly = True,
+        srcs = srcs,
+        copts = copts,
+        tags = tags,
+        deps = deps + ["@google_benchmark//:benchmark_main"],
+        **kwargs
+    )
+    native.sh_test(
+        name = name + "_smoke_test",
+        size = size,
+        srcs = ["//bazel:smoke_test.sh"],
+        args = ["$(rootpath :%s)" % name] + (["--benchmark_min_time=0.001"] if smoke_args == None else smoke_args),
+        data = [":" + name],
+        tags = tags,
+    )
+
+def nuncio_cc_fuzz_test(name, srcs, deps = [], copts = [], linkopts = [], tags = [], **kwargs):
+    """A libFuzzer program. Needs clang, so it is left out of //...: bazel run --config=asan //test/fuzz:x -- corpus/"""
+    nuncio_cc_binary(
+        name = name,
+        testonly = True,
+        srcs = srcs,
+        copts = copts + ["-fsanitize=fuzzer"],
+        linkopts = linkopts + ["-fsanitize=fuzzer"],
+        tags = tags + ["fuzz", "manual"],
+        deps = deps,
+        **kwargs
+    )

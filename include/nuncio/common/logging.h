@@ -1,0 +1,51 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "spdlog/spdlog.h"
+
+// Logging on spdlog, with a logger for each layer.
+//
+//   NUNCIO_LOG(Event, warn, "accept on fd {} failed: {}", fd, strerror(errno));
+//   absl::Status status = setLogLevel("event", "debug"); // at run time, by name; "all" sets every layer
+//
+// A line below its layer's level costs one relaxed load and a branch: its arguments are not evaluated. Levels: trace,
+// debug, info (the default), warning, error, critical, off. Lines go to stderr until logger(layer).sinks() is changed,
+// which is to be done before dispatchers run. Threads: any.
+namespace nuncio {
+
+enum class LogLayer : uint8_t { Common, Event, Future, Runtime, Network, Exe };
+inline constexpr int kLogLayers = 6;
+
+// The layer's spdlog logger, named "nuncio.<layer>", to change sinks or pattern. Set levels with setLogLevel, not here.
+spdlog::logger& logger(LogLayer layer);
+
+// `layer`: common, event, future, runtime, network, exe, or all. `level`: a name from above. InvalidArgument, naming
+// what is accepted, when either is unknown.
+absl::Status setLogLevel(absl::string_view layer, absl::string_view level);
+
+namespace logging_internal {
+// Relaxed throughout: a level says nothing about other memory, and a late change only delays a line.
+inline constinit std::array<std::atomic<int>, kLogLayers> levels = {spdlog::level::info, spdlog::level::info,
+                                                                    spdlog::level::info, spdlog::level::info,
+                                                                    spdlog::level::info, spdlog::level::info};
+}  // namespace logging_internal
+
+inline bool logEnabled(LogLayer layer, spdlog::level::level_enum level) {
+  return logging_internal::levels[static_cast<int>(layer)].load(std::memory_order_relaxed) <= level;
+}
+
+}  // namespace nuncio
+
+#define NUNCIO_LOG(layer_name, level_name, ...)                                              \
+  do {                                                                                       \
+    if (::nuncio::logEnabled(::nuncio::LogLayer::layer_name, ::spdlog::level::level_name)) { \
+      ::nuncio::logger(::nuncio::LogLayer::layer_name)                                       \
+          .log(::spdlog::source_loc{__FILE__, __LINE__, static_cast<const char*>(__func__)}, \
+               ::spdlog::level::level_name, __VA_ARGS__);                                    \
+    }                                                                                        \
+  } while (false)

@@ -1,0 +1,183 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "nuncio/common/time.h"
+#include "nuncio/event/callback.h"
+#include "nuncio/event/deferred_deletable.h"
+#include "nuncio/event/file_event.h"
+#include "nuncio/event/post_handle.h"
+#include "nuncio/event/schedulable_callback.h"
+#include "nuncio/event/signal_event.h"
+#include "nuncio/event/time_system.h"
+#include "nuncio/event/timer.h"
+#include "nuncio/event/tracked_object.h"
+
+namespace nuncio {
+
+enum class RunType {
+  Block,         // until nothing is left that could call back: no enabled file event, signal, armed timer, post, ...
+  NonBlock,      // one iteration of what is ready now
+  RunUntilExit,  // until exit(), also while there is nothing to do
+};
+
+// What a dispatcher did since it was created. Plain counters, free to read.
+struct DispatcherStats {
+  uint64_t iterations = 0;
+  uint64_t posts_run = 0;
+  uint64_t timers_fired = 0;
+  uint64_t wakeups = 0;              // system calls made by other threads to wake the loop
+  uint64_t callback_exceptions = 0;  // exceptions that callbacks let escape
+};
+
+struct DispatcherOptions {
+  std::string name = "dispatcher";    // in logs, assertions and crash dumps
+  TimeSystem* time_system = nullptr;  // not owned; null: realTimeSystem()
+
+  // The most that an iteration does before it polls again, so that callbacks which keep making work starve nobody: so
+  // many batches of posts (> 0), and so much time for posts, for timers and for schedulable callbacks, each, looked at
+  // every 16 callbacks (> 0). What is left runs in the next iteration, in order.
+  uint32_t max_post_batches_per_iteration = 128;
+  std::chrono::microseconds max_callback_time_per_iteration{500};
+
+  // How long the loop spins for posts and descriptors before it blocks: buys latency with a core. 0: not at all.
+  std::chrono::microseconds busy_poll{0};
+
+  // An exception that escapes from a callback is caught, logged and counted, and the loop goes on; true:
+  // std::terminate.
+  bool terminate_on_exception = false;
+};
+
+// Dispatcher: an event loop for one thread.
+//
+//   DispatcherPtr dispatcher = createDispatcher({.name = "main"});
+//   TimerPtr timer = dispatcher->createTimer([&] { dispatcher->exit(); });
+//   timer->enableTimer(std::chrono::seconds(1));
+//   dispatcher->run(RunType::RunUntilExit);
+//
+// An iteration: poll; file events and signals; due timers; schedulable callbacks; then, in turns, deferred deletion and
+// a batch of posts. docs/event_loop.md has the picture.
+//
+// Threads: post, deleteInDispatcherThread, exit, handle, isThreadSafe, name and timeSource from any thread; all else
+// from the thread that runs the loop (before the first run: any one thread). Use from a wrong thread breaks the
+// contract: fatal in a debug build, with the names of dispatcher, thread and operation; undefined in release.
+// Callbacks are never run or destroyed while a lock is held.
+//
+// Lifetime: the destructor calls shutdown(). Timers, file events and the like may outlive the dispatcher and then do
+// nothing. Other threads that might still post while it is destroyed keep a PostHandle instead of a reference.
+//
+// Contracts: a null callback is fatal in debug; in release it is refused: a timer or schedulable callback that does
+// nothing, false from post, InvalidArgument from the others.
+//
+// Fork: in the child, the dispatcher of the thread that forked goes on to work, with kernel objects of its own that it
+// opens when it is next used. Those of other threads may only be destroyed, once the threads that ran them are known
+// to be gone, as they are after a fork. A child that only calls exec need do nothing.
+class Dispatcher {
+public:
+  using RunType = nuncio::RunType;
+
+  virtual ~Dispatcher() = default;
+
+  // Calls back when `fd` is ready for `events` (FileReadyType bits, may be 0). Errors, each with the fd and the cause:
+  // InvalidArgument for a negative or closed fd, one that cannot be polled (a regular file), a null callback, unknown
+  // bits; ResourceExhausted at the kernel's limits of watches or memory. See FileEvent for the duties of the caller.
+  virtual absl::StatusOr<FileEventPtr> createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
+                                                       uint32_t events) = 0;
+
+  // An unarmed timer. One allocation; arming it costs none.
+  virtual TimerPtr createTimer(TimerCb cb) = 0;
+
+  // An unscheduled callback. One allocation; scheduling it costs none.
+  virtual SchedulableCallbackPtr createSchedulableCallback(SchedulableCb cb) = 0;
+
+  // Calls back on the loop's thread, not in the signal handler, after `signal` was delivered to the process, once or
+  // more: equal signals that arrive together may merge. One dispatcher of a process at a time may listen for signals:
+  // FailedPrecondition names the other. InvalidArgument for a number that is no signal or cannot be caught, and for a
+  // null callback.
+  virtual absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) = 0;
+
+  // Runs `cb` on the loop's thread, after what was posted before it, and destroys it right after it ran, before the
+  // next one runs. What a batch posts runs in a later batch. Any thread; wakes the loop with one system call when it
+  // sleeps, and costs none otherwise. False once the dispatcher is shut down: `cb` is then destroyed on the caller's
+  // thread.
+  virtual bool post(PostCb cb) = 0;
+
+  // Destroys `object` later in this iteration, first in, first out; what its destructor defers goes later still.
+  // Nullptr does nothing. After shutdown(): destroyed by the next clearDeferredDeleteList() or the destructor.
+  virtual void deferredDelete(DeferredDeletablePtr object) = 0;
+
+  // Destroys `object` on the loop's thread: in the order of posts, or during shutdown(). After that on the caller's.
+  // Any thread.
+  virtual void deleteInDispatcherThread(DeferredDeletablePtr object) = 0;
+
+  // Destroys what is deferred now. Does nothing when called by a destructor that runs in it.
+  virtual void clearDeferredDeleteList() = 0;
+
+  // Runs the loop on the calling thread, which is the dispatcher's thread from then on. Not while it runs already, be
+  // it on this thread, from a callback, or on another. After shutdown() it returns at once.
+  virtual void run(RunType type) = 0;
+
+  // Makes run() return at the end of its iteration; before run(), makes the next one return after one iteration that
+  // does not block. It never reaches beyond one run. Any thread, and safe in a signal handler.
+  virtual void exit() = 0;
+
+  // Refuses posts from now on, and destroys what is posted and deferred, without running it, until nothing is left (or
+  // destructors kept deferring for 1,000 rounds, which is logged). Idempotent. On the loop's thread, or on any once
+  // the loop has ended; not in a callback.
+  virtual void shutdown() = 0;
+
+  // Whether the calling thread may use the dispatcher: any may before the first run, then only the loop's.
+  virtual bool isThreadSafe() const = 0;
+
+  virtual absl::string_view name() const = 0;
+  virtual TimeSource& timeSource() = 0;
+
+  // The time of the last poll: read once an iteration, at the first call.
+  virtual MonotonicTime approximateMonotonicTime() = 0;
+  // Reads the clock now, for what follows a long computation.
+  virtual void updateApproximateMonotonicTime() = 0;
+
+  // A reference for other threads that stays safe when the dispatcher is gone.
+  virtual PostHandle handle() = 0;
+
+  // What the loop works on, innermost last, for the dump of a crash; a stack of at most 16, of which deeper ones are
+  // counted but not shown. `object` is not owned. TrackedObjectScope does both calls.
+  virtual void pushTrackedObject(const TrackedObject* object) = 0;
+  virtual void popTrackedObject(const TrackedObject* object) = 0;
+
+  virtual DispatcherStats stats() const = 0;
+};
+
+using DispatcherPtr = std::unique_ptr<Dispatcher>;
+
+// An error says what the process lacks: ResourceExhausted with no descriptors (a dispatcher needs three) or memory
+// left, InvalidArgument for options out of range. Any thread. Also ignores SIGPIPE, where its action is still the
+// default: a vanished peer is to be an error of write(), not the end of the process.
+absl::StatusOr<DispatcherPtr> tryCreateDispatcher(DispatcherOptions options);
+
+// As tryCreateDispatcher, for programs that could only give up: on error, nullptr, with the reason in the log.
+DispatcherPtr createDispatcher(DispatcherOptions options = {});
+
+// Tracks `object` on `dispatcher` for a scope.
+class TrackedObjectScope {
+public:
+  TrackedObjectScope(Dispatcher& dispatcher, const TrackedObject& object) : dispatcher_(dispatcher), object_(object) {
+    dispatcher_.pushTrackedObject(&object_);
+  }
+  ~TrackedObjectScope() { dispatcher_.popTrackedObject(&object_); }
+  TrackedObjectScope(const TrackedObjectScope&) = delete;
+  TrackedObjectScope& operator=(const TrackedObjectScope&) = delete;
+
+private:
+  Dispatcher& dispatcher_;
+  const TrackedObject& object_;
+};
+
+}  // namespace nuncio

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+
+#include "nuncio/event/callback.h"
+
+namespace nuncio {
+
+class PostQueue;
+
+// PostHandle: posts to a dispatcher that may be gone.
+//
+//   PostHandle main = main_dispatcher.handle();
+//   std::thread([main] { main.post([] { ... }); }); // false once the dispatcher is shut down or destroyed
+//
+// Threads: any; copies are cheap and independent. Lifetime: any; it keeps a small queue alive, not the dispatcher.
+class PostHandle {
+public:
+  explicit PostHandle(std::shared_ptr<PostQueue> queue) : queue_(std::move(queue)) {}
+
+  // As Dispatcher::post.
+  bool post(PostCb cb) const;
+  // The dispatcher's name.
+  absl::string_view name() const;
+  // False once the dispatcher is shut down or destroyed.
+  bool alive() const;
+
+private:
+  std::shared_ptr<PostQueue> queue_;
+};
+
+}  // namespace nuncio

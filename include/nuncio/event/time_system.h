@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+
+#include "nuncio/common/time.h"
+
+namespace nuncio {
+
+class Dispatcher;
+
+// Alarm: makes a dispatcher's loop look at its timers in time. A dispatcher has one. Threads: the dispatcher's only.
+class Alarm {
+public:
+  virtual ~Alarm() = default;
+
+  // Rings at some time from `due` to `latest`; replaces what was set before. Called before the loop sleeps, and when
+  // run() returns. MonotonicTime::max() for both: no timer is armed.
+  virtual void set(MonotonicTime due, MonotonicTime latest) = 0;
+
+  // Called with true when run() begins, with false when it is about to return.
+  virtual void setRunning(bool running) = 0;
+
+  // Whether it has rung since the last call, and timers may be due. Asked once in each iteration, after the poll.
+  virtual bool rang() = 0;
+};
+
+using AlarmPtr = std::unique_ptr<Alarm>;
+
+// TimeSystem: where a dispatcher's time comes from: the clocks, and the alarm that goes with them. There are two:
+// realTimeSystem() and SimulatedTimeSystem (nuncio/runtime/simulated_time_system.h).
+//
+// Threads: any. Lifetime: longer than the dispatchers that use it.
+class TimeSystem : public TimeSource {
+public:
+  // Called once by each dispatcher while it is created, and again in the child of a fork.
+  virtual absl::StatusOr<AlarmPtr> createAlarm(Dispatcher& dispatcher) = 0;
+};
+
+// The machine's clocks: std::chrono::steady_clock, system_clock, and a timerfd for each dispatcher.
+TimeSystem& realTimeSystem();
+
+}  // namespace nuncio

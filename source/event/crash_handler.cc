@@ -1,0 +1,147 @@
+#include "source/event/crash_handler.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <memory>
+#include <mutex>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace nuncio {
+namespace {
+
+constexpr std::array<int, 5> kFatalSignals = {SIGSEGV, SIGABRT, SIGFPE, SIGBUS, SIGILL};
+
+thread_local const Loop* current_loop = nullptr;
+
+std::array<struct sigaction, kFatalSignals.size()> former_actions;
+std::atomic<bool> installed{false};  // release/acquire: former_actions come before
+
+std::size_t indexOf(int signal) {
+  return static_cast<std::size_t>(std::find(kFatalSignals.begin(), kFatalSignals.end(), signal) -
+                                  kFatalSignals.begin());
+}
+
+const char* nameOf(int signal) {
+  constexpr std::array<const char*, kFatalSignals.size()> kNames = {"SIGSEGV", "SIGABRT", "SIGFPE", "SIGBUS", "SIGILL"};
+  return kNames[indexOf(signal)];
+}
+
+void dumpLoop(const Loop& loop, CrashOutput& out) {
+  // A second crash, in dumpState or on a loop that is itself damaged, ends the process at once.
+  current_loop = nullptr;
+  out << "nuncio: dispatcher " << loop.name() << " was working on " << loop.tracked_depth << " tracked object(s)\n";
+  const std::size_t shown = std::min(loop.tracked_depth, Loop::kMaxTracked);
+  for (std::size_t i = shown; i-- > 0;) {
+    out << "nuncio:   #" << (shown - 1 - i) << " ";
+    loop.tracked[i]->dumpState(out);
+    out << "\n";
+  }
+}
+
+void onFatalSignal(int signal, siginfo_t* info, void*) {
+  CrashOutput out;
+  out << "nuncio: " << nameOf(signal) << " on thread " << static_cast<uint64_t>(syscall(SYS_gettid));
+  if (signal == SIGSEGV || signal == SIGBUS) {
+    out << ", address " << reinterpret_cast<uintptr_t>(info->si_addr);
+  }
+  out << "\n";
+  sigaction(signal, &former_actions[indexOf(signal)], nullptr);
+  if (current_loop != nullptr) {
+    dumpLoop(*current_loop, out);
+  } else {
+    out << "nuncio: no dispatcher runs on this thread\n";
+  }
+  // Blocked until this handler returns, and then delivered as if this handler had not been there.
+  raise(signal);
+}
+
+// A stack for handlers of this thread's signals, unless it has one.
+class SignalStack {
+public:
+  SignalStack() {
+    stack_t current{};
+    if (sigaltstack(nullptr, &current) != 0 || (current.ss_flags & SS_DISABLE) == 0) {
+      return;
+    }
+    memory_ = std::make_unique<std::byte[]>(kBytes);
+    const stack_t stack{.ss_sp = memory_.get(), .ss_flags = 0, .ss_size = kBytes};
+    sigaltstack(&stack, nullptr);
+  }
+  ~SignalStack() {
+    if (memory_ != nullptr) {
+      const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+      sigaltstack(&none, nullptr);
+    }
+  }
+  SignalStack(const SignalStack&) = delete;
+  SignalStack& operator=(const SignalStack&) = delete;
+
+private:
+  static constexpr std::size_t kBytes = 64 * 1024;
+  std::unique_ptr<std::byte[]> memory_;
+};
+
+void writeAll(const char* data, std::size_t size) {
+  while (size > 0) {
+    const ssize_t written = ::write(STDERR_FILENO, data, size);
+    if (written < 0 && errno == EINTR) {
+      continue;
+    }
+    if (written <= 0) {
+      return;
+    }
+    data += written;
+    size -= static_cast<std::size_t>(written);
+  }
+}
+
+}  // namespace
+
+CrashOutput& CrashOutput::operator<<(absl::string_view text) {
+  writeAll(text.data(), text.size());
+  return *this;
+}
+
+CrashOutput& CrashOutput::operator<<(uint64_t number) {
+  std::array<char, 20> digits;
+  std::size_t first = digits.size();
+  do {
+    digits[--first] = static_cast<char>('0' + number % 10);
+    number /= 10;
+  } while (number != 0);
+  writeAll(&digits[first], digits.size() - first);
+  return *this;
+}
+
+void installCrashHandler() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action{};
+    action.sa_sigaction = &onFatalSignal;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    for (std::size_t i = 0; i < kFatalSignals.size(); ++i) {
+      sigaction(kFatalSignals[i], &action, &former_actions[i]);
+    }
+    installed.store(true, std::memory_order_release);
+  });
+}
+
+CrashScope::CrashScope(const Loop& loop) : outer_(current_loop) {
+  if (installed.load(std::memory_order_acquire)) {
+    thread_local const SignalStack stack;
+  }
+  current_loop = &loop;
+  setCurrentDispatcherName(loop.name().c_str());
+}
+
+CrashScope::~CrashScope() {
+  current_loop = outer_;
+  setCurrentDispatcherName(outer_ != nullptr ? outer_->name().c_str() : nullptr);
+}
+
+}  // namespace nuncio

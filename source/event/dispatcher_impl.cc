@@ -1,0 +1,424 @@
+#include "source/event/dispatcher_impl.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "nuncio/common/assert.h"
+#include "nuncio/common/logging.h"
+#include "source/common/pause.h"
+#include "source/event/crash_handler.h"
+#include "source/event/file_event_impl.h"
+#include "source/event/schedulable_callback_impl.h"
+#include "source/event/signal_event_impl.h"
+#include "source/event/timer_impl.h"
+
+namespace nuncio {
+namespace {
+
+// A destructor that defers or posts in shutdown() keeps it going; at some point that is taken for a loop.
+constexpr int kMaxShutdownRounds = 1000;
+
+// While busy polling, how often the loop asks for posts before it asks the kernel for descriptors, and how many
+// iterations may go by in which posts alone kept it busy.
+constexpr int kSpinsPerPoll = 64;
+constexpr uint32_t kMaxPollsSkipped = 32;
+
+uint64_t nanoseconds(MonotonicTime time) { return static_cast<uint64_t>(time.time_since_epoch().count()); }
+
+MonotonicTime monotonicTime(uint64_t nanoseconds) {
+  return nanoseconds == TimerQueue::kNever ? MonotonicTime::max()
+                                           : MonotonicTime(std::chrono::nanoseconds(static_cast<int64_t>(nanoseconds)));
+}
+
+}  // namespace
+
+absl::StatusOr<DispatcherPtr> tryCreateDispatcher(DispatcherOptions options) {
+  return DispatcherImpl::create(std::move(options));
+}
+
+DispatcherPtr createDispatcher(DispatcherOptions options) {
+  const std::string name = options.name;
+  absl::StatusOr<DispatcherPtr> dispatcher = tryCreateDispatcher(std::move(options));
+  if (!dispatcher.ok()) {
+    NUNCIO_LOG(Event, err, "cannot create dispatcher {}: {}", name, dispatcher.status().ToString());
+    return nullptr;
+  }
+  return *std::move(dispatcher);
+}
+
+absl::StatusOr<DispatcherPtr> DispatcherImpl::create(DispatcherOptions options) {
+  if (options.max_post_batches_per_iteration == 0 || options.max_callback_time_per_iteration.count() <= 0 ||
+      options.busy_poll.count() < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("dispatcher ", options.name,
+                     ": the limits of an iteration must be greater than 0, and busy_poll not negative"));
+  }
+  absl::StatusOr<EventBasePtr> base = newEventBase();
+  if (!base.ok()) {
+    return base.status();
+  }
+  absl::StatusOr<std::shared_ptr<PostQueue>> posts = PostQueue::create(options.name);
+  if (!posts.ok()) {
+    return posts.status();
+  }
+  TimeSystem& time_system = options.time_system != nullptr ? *options.time_system : realTimeSystem();
+  const LoopRef loop(new Loop(options.name, time_system, *std::move(base), options.terminate_on_exception));
+  std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(options, loop, *std::move(posts)));
+  if (absl::Status status = dispatcher->openKernelObjects(); !status.ok()) {
+    return status;
+  }
+  return dispatcher;
+}
+
+DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop, std::shared_ptr<PostQueue> posts)
+    : loop_(loop),
+      posts_(std::move(posts)),
+      max_batches_(options.max_post_batches_per_iteration),
+      max_time_(options.max_callback_time_per_iteration),
+      busy_poll_(options.busy_poll),
+      fork_generation_(Loop::currentForkGeneration()) {}
+
+absl::Status DispatcherImpl::openKernelObjects() {
+  if (absl::Status status = openWakeEvent(); !status.ok()) {
+    return status;
+  }
+  absl::StatusOr<AlarmPtr> alarm = loop_->timeSystem().createAlarm(*this);
+  if (!alarm.ok()) {
+    return alarm.status();
+  }
+  alarm_ = *std::move(alarm);
+  own_events_ = loop_->enabled_events;
+  return absl::OkStatus();
+}
+
+absl::Status DispatcherImpl::openWakeEvent() {
+  absl::StatusOr<FileEventPtr> event =
+      createFileEvent(posts_->wakeFd(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
+  if (event.ok()) {
+    wake_event_ = *std::move(event);
+  }
+  return event.status();
+}
+
+void DispatcherImpl::checkFork() {
+  if (fork_generation_ == Loop::currentForkGeneration()) {
+    return;
+  }
+  fork_generation_ = Loop::currentForkGeneration();
+  loop_->checkFork();
+  // In this order: the events of the parent's eventfd and timerfd go before the descriptors do.
+  wake_event_.reset();
+  alarm_.reset();
+  absl::Status status = posts_->reopen();
+  status.Update(openWakeEvent());
+  absl::StatusOr<AlarmPtr> alarm = loop_->timeSystem().createAlarm(*this);
+  status.Update(alarm.status());
+  NUNCIO_RELEASE_ASSERT(status.ok(),
+                        absl::StrCat("dispatcher ", name(), " in the child of a fork: ", status.ToString()));
+  alarm_ = *std::move(alarm);
+  alarm_->setRunning(true);
+  idle_ = false;  // posts of the child's other threads may have woken the parent instead
+}
+
+DispatcherImpl::~DispatcherImpl() {
+  loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
+  shutdown();
+  wake_event_.reset();
+  alarm_.reset();
+  // What was deferred since, or is left over where shutdown() gave up.
+  for (int round = 0; round < kMaxShutdownRounds && !deferred_now_->empty(); ++round) {
+    clearDeferredDeleteList();
+  }
+  loop_->closed = true;
+}
+
+absl::StatusOr<FileEventPtr> DispatcherImpl::createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
+                                                             uint32_t events) {
+  return FileEventImpl::create(loop_, fd, std::move(cb), trigger, events);
+}
+
+TimerPtr DispatcherImpl::createTimer(TimerCb cb) {
+  loop_->checkThread("Dispatcher::createTimer");
+  NUNCIO_CONTRACT(cb != nullptr, name(), "Dispatcher::createTimer", "null callback");
+  return std::make_unique<TimerImpl>(loop_, std::move(cb));
+}
+
+SchedulableCallbackPtr DispatcherImpl::createSchedulableCallback(SchedulableCb cb) {
+  loop_->checkThread("Dispatcher::createSchedulableCallback");
+  NUNCIO_CONTRACT(cb != nullptr, name(), "Dispatcher::createSchedulableCallback", "null callback");
+  return std::make_unique<SchedulableCallbackImpl>(loop_, std::move(cb));
+}
+
+absl::StatusOr<SignalEventPtr> DispatcherImpl::listenForSignal(int signal, SignalCb cb) {
+  return SignalEventImpl::create(loop_, signal, std::move(cb));
+}
+
+void DispatcherImpl::deferredDelete(DeferredDeletablePtr object) {
+  loop_->checkThread("Dispatcher::deferredDelete");
+  if (object != nullptr) {
+    deferred_now_->push_back(std::move(object));
+  }
+}
+
+void DispatcherImpl::deleteInDispatcherThread(DeferredDeletablePtr object) {
+  if (object != nullptr) {
+    post([object = std::move(object)] {});
+  }
+}
+
+void DispatcherImpl::clearDeferredDeleteList() {
+  loop_->checkThread("Dispatcher::clearDeferredDeleteList");
+  if (deleting_ || deferred_now_->empty()) {
+    return;
+  }
+  // Two lists, so that what destructors defer never joins the list that is being destroyed.
+  std::vector<DeferredDeletablePtr>& doomed = *deferred_now_;
+  deferred_now_ = &doomed == &deferred_[0] ? &deferred_[1] : &deferred_[0];
+  deleting_ = true;
+  for (DeferredDeletablePtr& object : doomed) {  // first in, first out, where clear() promises no order
+    object.reset();
+  }
+  doomed.clear();
+  deleting_ = false;
+}
+
+void DispatcherImpl::run(RunType type) {
+  if (!NUNCIO_CONTRACT(!loop_->in_run.exchange(true, std::memory_order_acquire), name(), "Dispatcher::run",
+                       "it runs already, on this thread or on another; post() what is to come next")) {
+    return;
+  }
+  if (posts_->closed()) {
+    loop_->in_run.store(false, std::memory_order_release);
+    return;
+  }
+  loop_->bindToThread();
+  const CrashScope crash_scope(*loop_);
+  run_type_ = type;
+  checkFork();
+  alarm_->setRunning(true);
+  look_at_timers_ = true;  // a run begins with a look at the clock, whether or not the alarm has rung
+
+  runWork();  // what was posted before run() comes before any event
+  for (bool leave = false; !leave;) {
+    if (type == RunType::Block && nothingCanCallBack()) {
+      break;
+    }
+    leave = type == RunType::NonBlock || exit_requested_.load(std::memory_order_acquire);
+    iterate(/*block=*/!leave);
+    leave = leave || exit_requested_.load(std::memory_order_acquire);
+  }
+
+  posts_->awake();
+  setAlarm();  // a time system may want to know of timers while nothing runs
+  alarm_->setRunning(false);
+  exit_requested_.store(false, std::memory_order_relaxed);
+  loop_->in_run.store(false, std::memory_order_release);
+}
+
+void DispatcherImpl::exit() {
+  exit_requested_.store(true, std::memory_order_release);
+  posts_->wake();
+}
+
+void DispatcherImpl::shutdown() {
+  constexpr const char* kOperation = "Dispatcher::shutdown";
+  loop_->checkThreadOfDestructor(kOperation);
+  if (!NUNCIO_CONTRACT(!loop_->in_run.load(std::memory_order_relaxed), name(), kOperation,
+                       "called while the loop runs; exit() first, then shut down when run() has returned")) {
+    return;
+  }
+  posts_->close();
+  loop_->bindToThread();  // what is destroyed now may look for its dispatcher's thread
+  for (int round = 0;; ++round) {
+    clearDeferredDeleteList();
+    batch_.destroyAll();
+    posts_->take(batch_, /*will_sleep=*/false);
+    if (batch_.empty() && deferred_now_->empty()) {
+      return;
+    }
+    if (round == kMaxShutdownRounds) {
+      NUNCIO_LOG(Event, err, "dispatcher {}: destructors still defer deletions after {} rounds of shutdown; giving up",
+                 loop_->name(), kMaxShutdownRounds);
+      return;
+    }
+  }
+}
+
+MonotonicTime DispatcherImpl::approximateMonotonicTime() {
+  loop_->checkThread("Dispatcher::approximateMonotonicTime");
+  return loop_->approximateTime();
+}
+
+void DispatcherImpl::updateApproximateMonotonicTime() {
+  loop_->checkThread("Dispatcher::updateApproximateMonotonicTime");
+  loop_->setApproximateTime(loop_->timeSystem().monotonicTime());
+}
+
+void DispatcherImpl::pushTrackedObject(const TrackedObject* object) {
+  loop_->checkThread("Dispatcher::pushTrackedObject");
+  NUNCIO_ASSERT(object != nullptr, "null object");
+  if (loop_->tracked_depth < Loop::kMaxTracked) {
+    loop_->tracked[loop_->tracked_depth] = object;
+  }
+  ++loop_->tracked_depth;
+}
+
+void DispatcherImpl::popTrackedObject(const TrackedObject* object) {
+  loop_->checkThread("Dispatcher::popTrackedObject");
+  const std::size_t depth = loop_->tracked_depth;
+  if (!NUNCIO_CONTRACT(depth > 0 && (depth > Loop::kMaxTracked || loop_->tracked[depth - 1] == object), name(),
+                       "Dispatcher::popTrackedObject", "not the object that was pushed last")) {
+    return;
+  }
+  --loop_->tracked_depth;
+}
+
+DispatcherStats DispatcherImpl::stats() const {
+  DispatcherStats stats = stats_;
+  stats.callback_exceptions = loop_->callback_exceptions;
+  stats.wakeups = posts_->wakeups();
+  return stats;
+}
+
+void DispatcherImpl::iterate(bool block) {
+  ++stats_.iterations;
+  checkFork();
+  ready_.append(loop_->next_iteration);
+  loop_->invalidateApproximateTime();
+  poll(block && idle_);
+  if (alarm_->rang() || look_at_timers_ || loop_->timer_due) {
+    runTimers();
+  }
+  Budget budget(max_time_);
+  runWorkList(ready_, budget);
+  runWork();
+}
+
+// File events and signals call back in here.
+void DispatcherImpl::poll(bool block) {
+  if (block) {
+    setAlarm();
+    if (busy_poll_.count() > 0 && spin()) {
+      return;
+    }
+  }
+  event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
+  posts_->awake();
+}
+
+// True when there is something to do before the loop would sleep.
+bool DispatcherImpl::spin() {
+  std::chrono::steady_clock::time_point end{};
+  for (;;) {
+    for (int i = 0; i < kSpinsPerPoll; ++i) {
+      if (posts_->pending() || exit_requested_.load(std::memory_order_relaxed)) {
+        if (++polls_skipped_ < kMaxPollsSkipped) {
+          return true;
+        }
+        break;
+      }
+      pauseProcessor();
+    }
+    polls_skipped_ = 0;
+    const uint64_t delivered = loop_->events_delivered;
+    event_base_loop(loop_->base(), EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    if (loop_->events_delivered != delivered || posts_->pending()) {
+      return true;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (end == std::chrono::steady_clock::time_point()) {
+      end = now + busy_poll_;
+    } else if (now >= end) {
+      return posts_->take(batch_, /*will_sleep=*/true);
+    }
+  }
+}
+
+void DispatcherImpl::setAlarm() {
+  const TimerQueue::Wake wake = loop_->timers.nextWake();
+  alarm_->set(monotonicTime(wake.due), monotonicTime(wake.latest));
+}
+
+void DispatcherImpl::runTimers() {
+  look_at_timers_ = false;
+  loop_->timer_due = false;
+  if (loop_->timers.size() == 0) {
+    return;
+  }
+  const MonotonicTime time = loop_->timeSystem().monotonicTime();
+  loop_->setApproximateTime(time);
+  const uint64_t now = nanoseconds(time);
+  const uint64_t mark = loop_->timers.orderMark();  // a timer armed with 0 from now on is for the next iteration
+  Budget budget(max_time_);
+  while (TimerQueue::Node* const node = loop_->timers.popDue(now, mark)) {
+    ++stats_.timers_fired;
+    static_cast<TimerImpl*>(node)->fire();
+    budget.countCallback();
+    if (budget.spent()) {
+      loop_->timer_due = true;
+      return;
+    }
+  }
+}
+
+void DispatcherImpl::runWorkList(WorkList& list, Budget& budget) {
+  while (!list.empty() && !budget.spent()) {
+    list.takeFirst().runWork();
+    budget.countCallback();
+  }
+}
+
+// In turns: callbacks scheduled for this iteration, deferred deletion, a batch of posts; until nothing is left, or the
+// iteration has done enough.
+void DispatcherImpl::runWork() {
+  idle_ = false;
+  Budget scheduled_budget(max_time_);
+  Budget posts_budget(max_time_);
+  for (uint32_t batches = 0; batches <= max_batches_; ++batches) {
+    runWorkList(loop_->current_iteration, scheduled_budget);
+    clearDeferredDeleteList();
+    if (batch_.empty()) {
+      const bool may_sleep = maySleep();
+      if (batches == max_batches_ || !posts_->take(batch_, may_sleep && busy_poll_.count() == 0)) {
+        if (deferred_now_->empty() && (loop_->current_iteration.empty() || scheduled_budget.spent())) {
+          idle_ = may_sleep && batches < max_batches_;
+          return;
+        }
+        continue;  // a destructor has scheduled or deferred
+      }
+    }
+    while (!batch_.empty()) {
+      ++stats_.posts_run;
+      batch_.runFirst([this](auto run) { loop_->call("posted", run); });
+      posts_budget.countCallback();
+      if (posts_budget.spent()) {
+        return;
+      }
+    }
+  }
+}
+
+bool DispatcherImpl::maySleep() const {
+  return run_type_ != RunType::NonBlock && loop_->current_iteration.empty() && loop_->next_iteration.empty() &&
+         ready_.empty() && deferred_now_->empty() && !loop_->timer_due && !look_at_timers_ &&
+         !exit_requested_.load(std::memory_order_relaxed);
+}
+
+bool DispatcherImpl::nothingCanCallBack() const {
+  return idle_ && loop_->enabled_events == own_events_ && loop_->timers.size() == 0 && !posts_->pending();
+}
+
+void DispatcherImpl::Budget::countCallback() {
+  if (++callbacks_ % kCallbacksPerLook != 0) {
+    return;
+  }
+  const auto now = std::chrono::steady_clock::now();
+  if (callbacks_ == kCallbacksPerLook) {
+    end_ = now + limit_;
+  } else {
+    spent_ = now >= end_;
+  }
+}
+
+}  // namespace nuncio

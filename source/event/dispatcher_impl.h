@@ -1,0 +1,105 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "nuncio/event/dispatcher.h"
+#include "source/event/loop.h"
+#include "source/event/post_queue.h"
+
+namespace nuncio {
+
+// DispatcherImpl: the iteration, and what only it works on. docs/event_loop.md explains the order of things.
+class DispatcherImpl final : public Dispatcher {
+public:
+  static absl::StatusOr<DispatcherPtr> create(DispatcherOptions options);
+  ~DispatcherImpl() override;
+
+  // Dispatcher
+  absl::StatusOr<FileEventPtr> createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
+                                               uint32_t events) override;
+  TimerPtr createTimer(TimerCb cb) override;
+  SchedulableCallbackPtr createSchedulableCallback(SchedulableCb cb) override;
+  absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) override;
+  bool post(PostCb cb) override { return posts_->post(std::move(cb)); }
+  void deferredDelete(DeferredDeletablePtr object) override;
+  void deleteInDispatcherThread(DeferredDeletablePtr object) override;
+  void clearDeferredDeleteList() override;
+  void run(RunType type) override;
+  void exit() override;
+  void shutdown() override;
+  bool isThreadSafe() const override { return loop_->isThreadSafe(); }
+  absl::string_view name() const override { return loop_->name(); }
+  TimeSource& timeSource() override { return loop_->timeSystem(); }
+  MonotonicTime approximateMonotonicTime() override;
+  void updateApproximateMonotonicTime() override;
+  PostHandle handle() override { return PostHandle(posts_); }
+  void pushTrackedObject(const TrackedObject* object) override;
+  void popTrackedObject(const TrackedObject* object) override;
+  DispatcherStats stats() const override;
+
+private:
+  // How long an iteration may go on with one kind of work. It looks at the clock for every 8th callback only, and first
+  // then, so that a short iteration never does.
+  class Budget {
+  public:
+    explicit Budget(std::chrono::nanoseconds limit) : limit_(limit) {}
+    void countCallback();
+    bool spent() const { return spent_; }
+
+  private:
+    static constexpr uint32_t kCallbacksPerLook = 8;
+    const std::chrono::nanoseconds limit_;
+    std::chrono::steady_clock::time_point end_{};
+    uint32_t callbacks_ = 0;
+    bool spent_ = false;
+  };
+
+  DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop, std::shared_ptr<PostQueue> posts);
+
+  absl::Status openKernelObjects();
+  absl::Status openWakeEvent();
+  void checkFork();
+
+  void iterate(bool block);
+  void poll(bool block);
+  bool spin();
+  void setAlarm();
+  void runTimers();
+  void runWorkList(WorkList& list, Budget& budget);
+  void runWork();
+  bool maySleep() const;
+  bool nothingCanCallBack() const;
+
+  const LoopRef loop_;
+  const std::shared_ptr<PostQueue> posts_;
+  const uint32_t max_batches_;
+  const std::chrono::nanoseconds max_time_;
+  const std::chrono::nanoseconds busy_poll_;
+
+  FileEventPtr wake_event_;
+  AlarmPtr alarm_;
+  std::size_t own_events_ = 0;  // of the loop's enabled events, those above
+  uint32_t fork_generation_;
+
+  std::atomic<bool> exit_requested_{false};  // release/acquire: what came before exit() is seen after run()
+  RunType run_type_ = RunType::NonBlock;
+  bool idle_ = false;  // nothing to do, and the next post will wake the loop or busy polling may begin
+  bool look_at_timers_ = false;
+  PostQueue::Batch batch_;  // what is left of it when an iteration ran out of time
+  WorkList ready_;          // scheduled for this iteration by the one before
+  uint32_t polls_skipped_ = 0;
+
+  std::array<std::vector<DeferredDeletablePtr>, 2> deferred_;
+  std::vector<DeferredDeletablePtr>* deferred_now_ = &deferred_[0];  // the other one is being destroyed
+  bool deleting_ = false;
+
+  DispatcherStats stats_;
+};
+
+}  // namespace nuncio

@@ -1,0 +1,191 @@
+#include "source/event/file_event_impl.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <poll.h>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "nuncio/common/logging.h"
+
+namespace nuncio {
+namespace {
+
+constexpr uint32_t kAllEvents = FileReadyType::Read | FileReadyType::Write | FileReadyType::Closed;
+
+absl::Status errnoStatus(int fd, int error) {
+  if (error == 0) {  // not epoll, but libevent
+    return absl::InvalidArgumentError(
+        absl::StrCat("fd ", fd, ": another event on it has the other trigger type; all need the same"));
+  }
+  const std::string message = absl::StrCat("fd ", fd, ": ", std::strerror(error));
+  switch (error) {
+    case EBADF:
+      return absl::InvalidArgumentError(absl::StrCat(message, " (is it closed already?)"));
+    case EPERM:
+      return absl::InvalidArgumentError(
+          absl::StrCat(message, " (epoll cannot watch it: a regular file or directory is always ready)"));
+    case ENOSPC:
+      return absl::ResourceExhaustedError(absl::StrCat(message, " (the limit fs.epoll.max_user_watches is reached)"));
+    case ENOMEM:
+      return absl::ResourceExhaustedError(message);
+    default:
+      return absl::InternalError(absl::StrCat(message, " (epoll refused it)"));
+  }
+}
+
+// Whether the stream has ended or failed, asked without reading from it.
+bool hungUp(int fd) {
+  pollfd poll_fd{fd, POLLRDHUP, 0};
+  return ::poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+}  // namespace
+
+absl::StatusOr<FileEventPtr> FileEventImpl::create(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
+                                                   uint32_t events) {
+  constexpr const char* kOperation = "Dispatcher::createFileEvent";
+  loop->checkThread(kOperation);
+  if (fd < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("fd ", fd, ": not a file descriptor"));
+  }
+  if (!NUNCIO_CONTRACT(cb != nullptr, loop->name(), kOperation, absl::StrCat("fd ", fd, ": null callback"))) {
+    return absl::InvalidArgumentError(absl::StrCat("fd ", fd, ": null callback"));
+  }
+  if ((events & ~kAllEvents) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("fd ", fd, ": unknown event bits in ", events));
+  }
+  if (::fcntl(fd, F_GETFL) < 0) {
+    return errnoStatus(fd, errno);
+  }
+  std::unique_ptr<FileEventImpl> event(new FileEventImpl(loop, fd, std::move(cb), trigger));
+  if (event->raw_event_ == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat("fd ", fd, ": no memory for an event"));
+  }
+  if (absl::Status status = event->enable(events); !status.ok()) {
+    return status;
+  }
+  return event;
+}
+
+FileEventImpl::FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger)
+    : ImplBase(loop), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge) {
+  loop_->checkFork();
+  raw_event_.reset(event_new(
+      loop_->base(), fd_, libeventFlags(),
+      [](evutil_socket_t, short what, void* self) { static_cast<FileEventImpl*>(self)->onReady(what); }, this));
+}
+
+FileEventImpl::~FileEventImpl() {
+  loop_->checkThreadOfDestructor("FileEvent::~FileEvent");
+  loop_->forgetOwned(&cb_);
+  loop_->enabled_events -= enabled_ != 0 ? 1 : 0;
+  unlink();  // while the loop that has the list is there
+}
+
+void FileEventImpl::activate(uint32_t events) {
+  constexpr const char* kOperation = "FileEvent::activate";
+  loop_->checkThread(kOperation);
+  if (!NUNCIO_CONTRACT(events != 0 && (events & ~kAllEvents) == 0, loop_->name(), kOperation,
+                       absl::StrCat("fd ", fd_, ": no event bits, or unknown ones, in ", events)) ||
+      loop_->closed) {
+    return;
+  }
+  activated_ |= static_cast<uint8_t>(events);
+  if (!queued()) {
+    loop_->next_iteration.add(*this);
+  }
+}
+
+bool FileEventImpl::setEnabled(uint32_t events) {
+  constexpr const char* kOperation = "FileEvent::setEnabled";
+  loop_->checkThread(kOperation);
+  if (!NUNCIO_CONTRACT((events & ~kAllEvents) == 0, loop_->name(), kOperation,
+                       absl::StrCat("fd ", fd_, ": unknown event bits in ", events)) ||
+      loop_->closed) {
+    return false;
+  }
+  activated_ &= static_cast<uint8_t>(events);
+  if (activated_ == 0) {
+    unlink();
+  }
+  if (events == enabled_ && !edge_) {
+    return true;
+  }
+  loop_->checkFork();
+  disable();
+  if (absl::Status status = enable(events); !status.ok()) {
+    NUNCIO_LOG(Event, err, "dispatcher {}: FileEvent::setEnabled({}): {}; nothing is enabled now", loop_->name(),
+               events, status.ToString());
+    return false;
+  }
+  return true;
+}
+
+// libevent reports an error on the descriptor as Read and Write alone. For the sake of those errors, an event that has
+// only Closed enabled listens for Read as well; edge-triggered, lest data that nobody reads makes the loop spin.
+bool FileEventImpl::closedOnly() const { return enabled_ == FileReadyType::Closed; }
+
+short FileEventImpl::libeventFlags() const {
+  int flags = EV_PERSIST;
+  flags |= edge_ || closedOnly() ? EV_ET : 0;
+  flags |= (enabled_ & FileReadyType::Read) != 0 || closedOnly() ? EV_READ : 0;
+  flags |= (enabled_ & FileReadyType::Write) != 0 ? EV_WRITE : 0;
+  flags |= (enabled_ & FileReadyType::Closed) != 0 ? EV_CLOSED : 0;
+  return static_cast<short>(flags);
+}
+
+absl::Status FileEventImpl::enable(uint32_t events) {
+  if (events == 0) {
+    return absl::OkStatus();
+  }
+  enabled_ = static_cast<uint8_t>(events);
+  event_assign(raw_event_.get(), loop_->base(), fd_, libeventFlags(), event_get_callback(raw_event_.get()), this);
+  errno = 0;
+  if (event_add(raw_event_.get(), nullptr) != 0) {
+    const int error = errno;
+    enabled_ = 0;
+    return errnoStatus(fd_, error);
+  }
+  ++loop_->enabled_events;
+  return absl::OkStatus();
+}
+
+void FileEventImpl::disable() {
+  if (enabled_ != 0) {
+    event_del(raw_event_.get());
+    enabled_ = 0;
+    --loop_->enabled_events;
+  }
+}
+
+void FileEventImpl::onReady(short what) {
+  ++loop_->events_delivered;
+  uint32_t events = 0;
+  if (closedOnly()) {
+    if ((what & EV_CLOSED) == 0 && !hungUp(fd_)) {
+      return;  // data came; nobody asked for it
+    }
+    events = FileReadyType::Closed;
+  } else {
+    events |= (what & EV_READ) != 0 ? FileReadyType::Read : 0;
+    events |= (what & EV_WRITE) != 0 ? FileReadyType::Write : 0;
+    events |= (what & EV_CLOSED) != 0 ? FileReadyType::Closed : 0;
+  }
+  deliver(events);
+}
+
+void FileEventImpl::runWork() { deliver(0); }
+
+void FileEventImpl::deliver(uint32_t events) {
+  unlink();
+  events |= std::exchange(activated_, 0);
+  if (closedOnly() && !edge_ && hungUp(fd_)) {
+    activate(FileReadyType::Closed);  // again in each iteration, as level-triggered events are
+  }
+  loop_->callOwned("file event", cb_, events);
+}
+
+}  // namespace nuncio

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+
+#include "nuncio/event/callback.h"
+#include "nuncio/event/file_event.h"
+#include "source/event/impl_base.h"
+
+namespace nuncio {
+
+class FileEventImpl final : public FileEvent, private ImplBase, private WorkItem {
+public:
+  // See Dispatcher::createFileEvent.
+  static absl::StatusOr<FileEventPtr> create(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
+                                             uint32_t events);
+  ~FileEventImpl() override;
+
+  // FileEvent
+  void activate(uint32_t events) override;
+  bool setEnabled(uint32_t events) override;
+
+private:
+  FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger);
+
+  bool closedOnly() const;
+  short libeventFlags() const;
+  absl::Status enable(uint32_t events);
+  void disable();
+  void onReady(short what);
+  void deliver(uint32_t events);
+  void runWork() override;  // an activation that no event of the descriptor took along
+
+  FileReadyCb cb_;
+  const int fd_;
+  const bool edge_;
+  uint8_t enabled_ = 0;
+  uint8_t activated_ = 0;
+};
+
+}  // namespace nuncio

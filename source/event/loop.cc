@@ -1,0 +1,44 @@
+#include "source/event/loop.h"
+
+#include <pthread.h>
+
+#include "nuncio/common/logging.h"
+
+namespace nuncio {
+namespace {
+
+std::atomic<uint32_t> fork_generation{0};  // relaxed: it changes only in a child that has one thread
+
+}  // namespace
+
+uint32_t Loop::currentForkGeneration() { return fork_generation.load(std::memory_order_relaxed); }
+
+Loop::Loop(std::string name, TimeSystem& time_system, EventBasePtr base, bool terminate_on_exception)
+    : name_(std::move(name)),
+      time_system_(time_system),
+      terminate_on_exception_(terminate_on_exception),
+      real_time_(&time_system == &realTimeSystem()),
+      base_(std::move(base)),
+      fork_generation_(currentForkGeneration()) {
+  [[maybe_unused]] static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
+}
+
+void Loop::callbackThrew(const char* kind, const char* message) {
+  ++callback_exceptions;
+  if (terminate_on_exception_) {
+    NUNCIO_LOG(Event, critical, "dispatcher {}: {} callback threw: {}; terminating, as its options say", name_, kind,
+               message);
+    std::terminate();
+  }
+  NUNCIO_LOG(Event, err, "dispatcher {}: {} callback threw: {}; the loop goes on", name_, kind, message);
+}
+
+void Loop::reinitAfterFork() {
+  fork_generation_ = currentForkGeneration();
+  if (event_reinit(base_.get()) != 0) {
+    NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name_);
+  }
+}
+
+}  // namespace nuncio

@@ -1,0 +1,77 @@
+#include <cerrno>
+#include <sys/timerfd.h>
+#include <utility>
+
+#include "absl/status/status.h"
+
+#include "nuncio/common/file_descriptor.h"
+#include "nuncio/event/dispatcher.h"
+#include "nuncio/event/time_system.h"
+
+namespace nuncio {
+namespace {
+
+// A timerfd, which is exact where the timeout of epoll is in milliseconds. It is registered edge-triggered and never
+// read, and set only when it would ring too late: one system call for a wake-up, none for a timer that is pushed back.
+class TimerFdAlarm final : public Alarm {
+public:
+  static absl::StatusOr<AlarmPtr> create(Dispatcher& dispatcher) {
+    FileDescriptor fd(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+    if (fd.get() < 0) {
+      return absl::ErrnoToStatus(errno, "timerfd for a dispatcher; raise the limit of open files (ulimit -n)?");
+    }
+    auto alarm = std::make_unique<TimerFdAlarm>(std::move(fd));
+    absl::StatusOr<FileEventPtr> event = dispatcher.createFileEvent(
+        alarm->fd_.get(), [alarm = alarm.get()](uint32_t) { alarm->onRing(); }, FileTriggerType::Edge,
+        FileReadyType::Read);
+    if (!event.ok()) {
+      return event.status();
+    }
+    alarm->event_ = *std::move(event);
+    return alarm;
+  }
+
+  explicit TimerFdAlarm(FileDescriptor fd) : fd_(std::move(fd)) {}
+
+  // Alarm
+  void set(MonotonicTime, MonotonicTime latest) override {
+    if (latest >= set_to_) {
+      return;  // it rings before; the loop sets it anew then
+    }
+    set_to_ = latest;
+    const int64_t nanoseconds = latest.time_since_epoch().count();
+    itimerspec spec{};
+    spec.it_value.tv_sec = nanoseconds / 1'000'000'000;
+    spec.it_value.tv_nsec = nanoseconds % 1'000'000'000 + (nanoseconds == 0 ? 1 : 0);  // 0 would mean never
+    ::timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &spec, nullptr);
+  }
+  void setRunning(bool) override {}
+  bool rang() override { return std::exchange(rang_, false); }
+
+private:
+  void onRing() {
+    rang_ = true;
+    set_to_ = MonotonicTime::max();
+  }
+
+  const FileDescriptor fd_;  // outlives its event
+  FileEventPtr event_;
+  MonotonicTime set_to_ = MonotonicTime::max();
+  bool rang_ = false;
+};
+
+class RealTimeSystem final : public TimeSystem {
+public:
+  MonotonicTime monotonicTime() const override { return std::chrono::steady_clock::now(); }
+  SystemTime systemTime() const override { return std::chrono::system_clock::now(); }
+  absl::StatusOr<AlarmPtr> createAlarm(Dispatcher& dispatcher) override { return TimerFdAlarm::create(dispatcher); }
+};
+
+}  // namespace
+
+TimeSystem& realTimeSystem() {
+  static RealTimeSystem& time_system = *new RealTimeSystem;  // never destroyed: dispatchers may outlive main
+  return time_system;
+}
+
+}  // namespace nuncio

@@ -1,0 +1,31 @@
+#include "source/event/schedulable_callback_impl.h"
+
+namespace nuncio {
+
+SchedulableCallbackImpl::~SchedulableCallbackImpl() {
+  loop_->checkThreadOfDestructor("SchedulableCallback::~SchedulableCallback");
+  loop_->forgetOwned(&cb_);
+  unlink();  // while the loop that has the list is there
+}
+
+void SchedulableCallbackImpl::scheduleCurrentIteration() {
+  schedule(loop_->current_iteration, "SchedulableCallback::scheduleCurrentIteration");
+}
+
+void SchedulableCallbackImpl::scheduleNextIteration() {
+  schedule(loop_->next_iteration, "SchedulableCallback::scheduleNextIteration");
+}
+
+void SchedulableCallbackImpl::schedule(WorkList& list, const char* operation) {
+  loop_->checkThread(operation);
+  if (!queued() && !loop_->closed) {
+    list.add(*this);
+  }
+}
+
+void SchedulableCallbackImpl::cancel() {
+  loop_->checkThread("SchedulableCallback::cancel");
+  unlink();
+}
+
+}  // namespace nuncio

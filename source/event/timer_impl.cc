@@ -1,0 +1,48 @@
+#include "source/event/timer_impl.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace nuncio {
+namespace {
+
+constexpr int64_t kMaxDelayNanoseconds = int64_t{68} * 365 * 24 * 3600 * 1'000'000'000;  // 68 years
+
+}  // namespace
+
+TimerImpl::~TimerImpl() {
+  loop_->checkThreadOfDestructor("Timer::~Timer");
+  loop_->timers.remove(*this);
+  loop_->forgetOwned(&cb_);
+}
+
+void TimerImpl::enableTimer(std::chrono::milliseconds delay) {
+  arm(delay.count(), 1'000'000, "ms", "Timer::enableTimer", false);
+}
+
+void TimerImpl::enableHRTimer(std::chrono::microseconds delay) {
+  arm(delay.count(), 1'000, "us", "Timer::enableHRTimer", true);
+}
+
+void TimerImpl::disableTimer() {
+  loop_->checkThread("Timer::disableTimer");
+  loop_->timers.disarm(*this);
+}
+
+void TimerImpl::arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation,
+                    bool precise) {
+  loop_->checkThread(operation);
+  if (!NUNCIO_CONTRACT(delay >= 0, loop_->name(), operation, absl::StrCat("negative delay of ", delay, " ", unit)) ||
+      loop_->closed) {
+    return;
+  }
+  if (delay == 0) {
+    loop_->timer_due = true;
+  }
+  const uint64_t now = loop_->deadlineClock();
+  const int64_t nanoseconds = std::min(delay, kMaxDelayNanoseconds / nanoseconds_per_unit) * nanoseconds_per_unit;
+  loop_->timers.arm(*this, now + static_cast<uint64_t>(nanoseconds), precise, now);
+}
+
+}  // namespace nuncio

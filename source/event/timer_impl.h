@@ -1,0 +1,36 @@
+#pragma once
+
+#include "nuncio/event/callback.h"
+#include "nuncio/event/timer.h"
+#include "source/event/loop.h"
+
+namespace nuncio {
+
+// What a timer needs beside its node to be armed; a base class, so that the two lie side by side.
+class TimerBase : public Timer {
+protected:
+  explicit TimerBase(const LoopRef& loop) : loop_(loop) {}
+  LoopRef loop_;
+};
+
+class TimerImpl final : public TimerBase, public TimerQueue::Node {
+public:
+  TimerImpl(const LoopRef& loop, TimerCb cb) : TimerBase(loop), cb_(std::move(cb)) {}
+  ~TimerImpl() override;
+
+  // Timer
+  void enableTimer(std::chrono::milliseconds delay) override;
+  void enableHRTimer(std::chrono::microseconds delay) override;
+  void disableTimer() override;
+  bool enabled() const override { return armed(); }
+
+  // Called by the dispatcher, when it has disarmed the timer.
+  void fire() { loop_->callOwned("timer", cb_); }
+
+private:
+  void arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation, bool precise);
+
+  TimerCb cb_;
+};
+
+}  // namespace nuncio

@@ -1,0 +1,228 @@
+#include "source/event/timer_queue.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+namespace nuncio {
+
+void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) {
+  if ((now >> kTickBits) > current_tick_) {
+    advance(now >> kTickBits);
+  }
+  if (node.place == kHeap) {
+    heapRemove(node.heap_index_);
+  }
+  armed_ += node.armed() ? 0 : 1;
+  node.deadline = deadline;
+  node.order = next_order_++;
+  node.precise = precise;
+  if (node.place == kUnfiled) {
+    file(node);
+    return;
+  }
+  const uint64_t tick = deadline >> kTickBits;
+  if (tick > current_tick_) {
+    const uint32_t slot = slotFor(tick);
+    if (slot > node.place) {
+      return;  // refileSlot files it anew when its old slot comes
+    }
+    if (slot == node.place) {
+      boundSlot(slots_[slot], node);
+      return;
+    }
+  }
+  unlink(node);
+  file(node);
+}
+
+void TimerQueue::remove(Node& node) {
+  disarm(node);
+  if (node.place == kUnfiled) {
+    return;
+  }
+  if (node.place == kHeap) {
+    heapRemove(node.heap_index_);
+  } else {
+    unlink(node);
+  }
+}
+
+TimerQueue::Node* TimerQueue::popDue(uint64_t now, uint64_t mark) {
+  if ((now >> kTickBits) > current_tick_) {
+    advance(now >> kTickBits);
+  }
+  while (!heap_.empty() && heap_.front().deadline <= now) {
+    Node& node = *heap_.front().node;
+    if (node.armed() && node.order >= mark) {
+      return nullptr;  // armed with no delay by a timer of this round; all that follow are as young
+    }
+    heapRemove(0);
+    if (node.armed()) {
+      disarm(node);
+      return &node;
+    }
+  }
+  return nullptr;
+}
+
+TimerQueue::Wake TimerQueue::nextWake() {
+  while (!heap_.empty() && !heap_.front().node->armed()) {
+    heapRemove(0);
+  }
+  Wake wake;
+  // Lower levels hold earlier slots.
+  for (int level = 0; level < kLevels; ++level) {
+    if (occupied_[level] != 0) {
+      const Slot& slot = slots_[level * kSlots + static_cast<uint32_t>(std::countr_zero(occupied_[level]))];
+      wake = {slot.due, slot.latest};
+      break;
+    }
+  }
+  if (!heap_.empty()) {
+    wake.due = heap_.front().deadline;
+    wake.latest = std::min(wake.latest, latestOf(wake.due, precise_in_heap_ != 0));
+  }
+  return wake;
+}
+
+// A tick's end, where timers that may wait a little meet.
+uint64_t TimerQueue::latestOf(uint64_t deadline, bool precise) { return precise ? deadline : (deadline | (kTick - 1)); }
+
+// The slot of a tick after the current one: its level is that of the highest digit in which the two differ.
+uint32_t TimerQueue::slotFor(uint64_t tick) const {
+  const int highest_bit = 63 - std::countl_zero(tick ^ current_tick_);
+  const int level = highest_bit / kSlotBits;
+  return level * kSlots + static_cast<uint32_t>((tick >> (level * kSlotBits)) & (kSlots - 1));
+}
+
+void TimerQueue::file(Node& node) {
+  const uint64_t tick = node.deadline >> kTickBits;
+  if (tick <= current_tick_) {
+    heapPush(node);
+  } else {
+    link(node, slotFor(tick));
+  }
+}
+
+void TimerQueue::link(Node& node, uint32_t place) {
+  Slot& slot = slots_[place];
+  node.place = place;
+  node.previous = slot.list.previous;
+  node.next = &slot.list;
+  node.previous->next = &node;
+  slot.list.previous = &node;
+  occupied_[place / kSlots] |= uint64_t{1} << (place % kSlots);
+  boundSlot(slot, node);
+}
+
+void TimerQueue::unlink(Node& node) {
+  node.previous->next = node.next;
+  node.next->previous = node.previous;
+  const uint32_t place = node.place;
+  node.place = kUnfiled;
+  Slot& slot = slots_[place];
+  if (slot.list.next == &slot.list) {
+    occupied_[place / kSlots] &= ~(uint64_t{1} << (place % kSlots));
+    slot.due = slot.latest = kNever;
+  }
+}
+
+void TimerQueue::boundSlot(Slot& slot, const Node& node) {
+  slot.due = std::min(slot.due, node.deadline);
+  slot.latest = std::min(slot.latest, latestOf(node.deadline, node.precise != 0));
+}
+
+// Moves on to `tick`, and files anew the timers of all slots that begin on the way: no slot may begin at or before the
+// current tick.
+void TimerQueue::advance(uint64_t tick) {
+  for (int level = 0; level < kLevels;) {
+    if (occupied_[level] == 0) {
+      ++level;
+      continue;
+    }
+    const auto slot = static_cast<uint32_t>(std::countr_zero(occupied_[level]));
+    const int shift = level * kSlotBits;
+    const uint64_t above = current_tick_ >> (shift + kSlotBits) << (shift + kSlotBits);
+    const uint64_t begin = above | (uint64_t{slot} << shift);
+    if (begin > tick) {
+      break;
+    }
+    current_tick_ = begin;
+    refileSlot(level * kSlots + slot);
+    level = 0;
+  }
+  current_tick_ = tick;
+}
+
+void TimerQueue::refileSlot(uint32_t place) {
+  Slot& slot = slots_[place];
+  occupied_[place / kSlots] &= ~(uint64_t{1} << (place % kSlots));
+  slot.due = slot.latest = kNever;
+  Link* link = std::exchange(slot.list.next, &slot.list);
+  slot.list.previous = &slot.list;
+  while (link != &slot.list) {
+    auto& node = static_cast<Node&>(*link);
+    link = link->next;
+    __builtin_prefetch(link->next);
+    node.place = kUnfiled;
+    if (node.armed()) {
+      file(node);
+    }
+  }
+}
+
+void TimerQueue::heapPush(Node& node) {
+  heap_.emplace_back();
+  node.place = kHeap;
+  precise_in_heap_ += node.precise;
+  siftUp(static_cast<uint32_t>(heap_.size()) - 1, {node.deadline, node.order, &node});
+}
+
+void TimerQueue::heapRemove(uint32_t index) {
+  heap_[index].node->place = kUnfiled;
+  precise_in_heap_ -= heap_[index].node->precise;
+  const HeapEntry last = heap_.back();
+  heap_.pop_back();
+  if (index == heap_.size()) {
+    return;
+  }
+  if (index > 0 && before(last, heap_[(index - 1) / 2])) {
+    siftUp(index, last);
+  } else {
+    siftDown(index, last);
+  }
+}
+
+void TimerQueue::siftUp(uint32_t index, HeapEntry entry) {
+  while (index > 0) {
+    const uint32_t parent = (index - 1) / 2;
+    if (!before(entry, heap_[parent])) {
+      break;
+    }
+    place(index, heap_[parent]);
+    index = parent;
+  }
+  place(index, entry);
+}
+
+void TimerQueue::siftDown(uint32_t index, HeapEntry entry) {
+  const auto size = static_cast<uint32_t>(heap_.size());
+  for (;;) {
+    uint32_t child = 2 * index + 1;
+    if (child >= size) {
+      break;
+    }
+    if (child + 1 < size && before(heap_[child + 1], heap_[child])) {
+      ++child;
+    }
+    if (!before(heap_[child], entry)) {
+      break;
+    }
+    place(index, heap_[child]);
+    index = child;
+  }
+  place(index, entry);
+}
+
+}  // namespace nuncio

@@ -1,0 +1,137 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace nuncio {
+
+// TimerQueue: the armed timers of one loop, in the order of their deadlines.
+//
+// A hierarchical timing wheel (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987) whose slots are about
+// a millisecond wide on the lowest level and 64 times wider on each next one, and a small binary heap of the timers of
+// the current millisecond, which puts them into exact order: by deadline, then by arming.
+//
+// Arming is O(1): a timer that moves to a later time stays where it is filed and is filed anew when that slot comes,
+// which makes the common case, a timeout pushed back by each message, one write to the timer itself. Disarming is a
+// write too. Only a move to an earlier slot unlinks a timer.
+//
+// Times are nanoseconds of a monotonic clock, at least 0. Knows nothing of loops or clocks. Threads: one.
+class TimerQueue {
+  static constexpr int kTickBits = 20;  // a tick is 2^20 ns = 1.05 ms
+  static constexpr int kSlotBits = 6;
+  static constexpr uint32_t kSlots = 1 << kSlotBits;
+  static constexpr int kLevels = (64 - kTickBits + kSlotBits - 1) / kSlotBits;
+  // Places: the slots, in the order of time, then these.
+  static constexpr uint32_t kHeap = kLevels * kSlots;
+  static constexpr uint32_t kUnfiled = kHeap + 1;
+
+public:
+  static constexpr uint64_t kTick = uint64_t{1} << kTickBits;
+  static constexpr uint64_t kNever = UINT64_MAX;
+
+private:
+  // What arming touches: first in the timer, to share a cache line with what its owner has before it.
+  struct Key {
+    uint64_t deadline = kNever;
+    uint64_t order : 53 = 0;  // of arming; at ten million a second it lasts for 28 years
+    uint64_t precise : 1 = 0;
+    uint64_t place : 10 = kUnfiled;
+  };
+
+  // Of a slot's circular list, in which the slot itself is one.
+  struct Link {
+    Link* previous = nullptr;
+    Link* next = nullptr;
+  };
+
+public:
+  // A timer, as the queue sees it; its owner derives from it and keeps it in place.
+  class Node : private Key, private Link {
+  public:
+    bool armed() const { return deadline != kNever; }
+
+  private:
+    friend class TimerQueue;
+    uint32_t heap_index_ = 0;  // while it is in the heap
+  };
+
+  // When the loop has to look at the queue again.
+  struct Wake {
+    uint64_t due = kNever;     // nothing is due before this
+    uint64_t latest = kNever;  // but by then, something that may not wait is
+  };
+
+  TimerQueue() = default;
+  TimerQueue(const TimerQueue&) = delete;
+  TimerQueue& operator=(const TimerQueue&) = delete;
+
+  // Arms or moves `node`. A timer that is not `precise` may wait up to a tick for others to wake up with. `now` is for
+  // filing: what passes there is not lost when it lags.
+  void arm(Node& node, uint64_t deadline, bool precise, uint64_t now);
+
+  void disarm(Node& node) {
+    armed_ -= node.armed() ? 1 : 0;
+    node.deadline = kNever;
+  }
+
+  // Forgets `node`, which may then be destroyed.
+  void remove(Node& node);
+
+  // The number of arm() calls so far: what popDue() needs to leave alone the timers armed from now on.
+  uint64_t orderMark() const { return next_order_; }
+
+  // Disarms and returns the next timer that is due at `now` and was armed before `mark`; null when there is none.
+  Node* popDue(uint64_t now, uint64_t mark);
+
+  Wake nextWake();
+
+  // Of armed timers.
+  std::size_t size() const { return armed_; }
+
+private:
+  struct Slot {
+    Link list{&list, &list};   // its neighbours are the first and the last timer
+    uint64_t due = kNever;     // a lower bound of its deadlines
+    uint64_t latest = kNever;  // a lower bound of when they may not wait any more
+  };
+
+  struct HeapEntry {
+    uint64_t deadline;
+    uint64_t order;
+    Node* node;
+  };
+
+  static bool before(const HeapEntry& a, const HeapEntry& b) {
+    return a.deadline != b.deadline ? a.deadline < b.deadline : a.order < b.order;
+  }
+  static uint64_t latestOf(uint64_t deadline, bool precise);
+
+  uint32_t slotFor(uint64_t tick) const;
+  void file(Node& node);
+  void link(Node& node, uint32_t place);
+  void unlink(Node& node);
+  void boundSlot(Slot& slot, const Node& node);
+  void advance(uint64_t tick);
+  void refileSlot(uint32_t place);
+
+  void heapPush(Node& node);
+  void heapRemove(uint32_t index);
+  void siftUp(uint32_t index, HeapEntry entry);
+  void siftDown(uint32_t index, HeapEntry entry);
+  void place(uint32_t index, const HeapEntry& entry) {
+    heap_[index] = entry;
+    entry.node->heap_index_ = index;
+  }
+
+  uint64_t current_tick_ = 0;  // slots hold later ticks, the heap this one and earlier ones
+  uint64_t next_order_ = 0;
+  std::size_t armed_ = 0;
+  std::array<uint64_t, kLevels> occupied_{};  // a bit for each slot that has timers
+  std::array<Slot, kLevels * kSlots> slots_;
+  std::vector<HeapEntry> heap_;
+  std::size_t precise_in_heap_ = 0;
+};
+
+}  // namespace nuncio

@@ -1,0 +1,203 @@
+#include "nuncio/runtime/simulated_time_system.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+
+#include "nuncio/common/assert.h"
+#include "nuncio/common/mutex.h"
+
+namespace nuncio {
+namespace {
+
+// At one point in time, how often a dispatcher is run for timers that arm themselves again with no delay.
+constexpr int kMaxRoundsAtOneTime = 1000;
+
+}  // namespace
+
+// What the time system and its alarms share; an alarm may be destroyed on its dispatcher's thread at any time.
+class SimulatedTimeSystem::Impl {
+public:
+  class SimulatedAlarm;
+
+  MonotonicTime now() const { return MonotonicTime(std::chrono::nanoseconds(now_.load(std::memory_order_acquire))); }
+  void setNow(MonotonicTime now) { now_.store(now.time_since_epoch().count(), std::memory_order_release); }
+
+  // The alarm that is due first, not after `latest`; null when there is none.
+  SimulatedAlarm* firstDue(MonotonicTime latest);
+  // Lets the alarm's dispatcher work at the present time, wherever it runs, until the alarm is set to a later time.
+  void serve(SimulatedAlarm& alarm);
+  // Runs an iteration of each dispatcher that no thread runs.
+  void runIdle();
+  void wakeDue();
+  bool lives(const SimulatedAlarm* alarm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
+    return std::find(alarms_.begin(), alarms_.end(), alarm) != alarms_.end();
+  }
+
+  Mutex lock_;
+  CondVar changed_;                                             // an alarm was set or destroyed, or a run has ended
+  std::vector<SimulatedAlarm*> alarms_ ABSL_GUARDED_BY(lock_);  // in the order of their dispatchers' creation
+  // Release/acquire: a dispatcher that sees a time sees what was done before time was advanced to it.
+  std::atomic<int64_t> now_{0};
+  std::atomic<int64_t> system_offset_{0};  // from the monotonic clock; relaxed: it guards nothing
+};
+
+class SimulatedTimeSystem::Impl::SimulatedAlarm final : public Alarm {
+public:
+  SimulatedAlarm(std::shared_ptr<Impl> time, Dispatcher& owner)
+      : dispatcher(owner), posts(owner.handle()), time_(std::move(time)) {
+    const MutexLock lock(time_->lock_);
+    time_->alarms_.push_back(this);
+  }
+  ~SimulatedAlarm() override {
+    const MutexLock lock(time_->lock_);
+    time_->alarms_.erase(std::find(time_->alarms_.begin(), time_->alarms_.end(), this));
+    time_->changed_.notifyAll();
+  }
+
+  // Alarm
+  void set(MonotonicTime due_at, MonotonicTime) override {
+    if (due_at == due.load(std::memory_order_relaxed)) {
+      return;
+    }
+    const MutexLock lock(time_->lock_);
+    due.store(due_at, std::memory_order_relaxed);
+    time_->changed_.notifyAll();
+  }
+  void setRunning(bool now_running) override {
+    const MutexLock lock(time_->lock_);
+    running = now_running;
+    time_->changed_.notifyAll();
+  }
+  bool rang() override { return time_->now() >= due.load(std::memory_order_relaxed); }
+
+  Dispatcher& dispatcher;
+  const PostHandle posts;
+  // Both written under the lock; `due` also read without it on the dispatcher's thread, which alone writes it.
+  std::atomic<MonotonicTime> due{MonotonicTime::max()};
+  bool running = false;
+
+private:
+  const std::shared_ptr<Impl> time_;
+};
+
+SimulatedTimeSystem::Impl::SimulatedAlarm* SimulatedTimeSystem::Impl::firstDue(MonotonicTime latest) {
+  const MutexLock lock(lock_);
+  SimulatedAlarm* first = nullptr;
+  for (SimulatedAlarm* alarm : alarms_) {
+    const MonotonicTime due = alarm->due.load(std::memory_order_relaxed);
+    if (due <= latest && (first == nullptr || due < first->due.load(std::memory_order_relaxed))) {
+      first = alarm;
+    }
+  }
+  return first;
+}
+
+void SimulatedTimeSystem::Impl::serve(SimulatedAlarm& alarm) {
+  for (int round = 0; round < kMaxRoundsAtOneTime; ++round) {
+    lock_.lock();
+    if (!lives(&alarm) || alarm.due.load(std::memory_order_relaxed) > now()) {
+      lock_.unlock();
+      return;
+    }
+    if (!alarm.running) {
+      lock_.unlock();
+      alarm.dispatcher.run(RunType::NonBlock);
+      continue;
+    }
+    NUNCIO_RELEASE_ASSERT(!alarm.dispatcher.isThreadSafe(), "time advanced from a callback of a dispatcher on it");
+    const PostHandle posts = alarm.posts;
+    lock_.unlock();
+    posts.post([] {});  // wakes the loop, which looks at its timers first
+    lock_.lock();
+    while (lives(&alarm) && alarm.running && alarm.due.load(std::memory_order_relaxed) <= now()) {
+      changed_.wait(lock_);
+    }
+    lock_.unlock();
+  }
+}
+
+void SimulatedTimeSystem::Impl::runIdle() {
+  lock_.lock();
+  const std::vector<SimulatedAlarm*> alarms = alarms_;
+  for (SimulatedAlarm* alarm : alarms) {
+    if (lives(alarm) && !alarm->running) {
+      lock_.unlock();
+      alarm->dispatcher.run(RunType::NonBlock);
+      lock_.lock();
+    }
+  }
+  lock_.unlock();
+}
+
+void SimulatedTimeSystem::Impl::wakeDue() {
+  std::vector<PostHandle> due;
+  {
+    const MutexLock lock(lock_);
+    for (SimulatedAlarm* alarm : alarms_) {
+      if (alarm->due.load(std::memory_order_relaxed) <= now()) {
+        due.push_back(alarm->posts);
+      }
+    }
+  }
+  for (const PostHandle& posts : due) {
+    posts.post([] {});
+  }
+}
+
+SimulatedTimeSystem::SimulatedTimeSystem() : impl_(std::make_shared<Impl>()) {}
+SimulatedTimeSystem::~SimulatedTimeSystem() = default;
+
+void SimulatedTimeSystem::advanceTimeAndRun(std::chrono::microseconds duration) {
+  if (!NUNCIO_CONTRACT(duration.count() >= 0, "-", "SimulatedTimeSystem::advanceTimeAndRun",
+                       absl::StrCat("negative duration of ", duration.count(), " us"))) {
+    return;
+  }
+  const MonotonicTime target = impl_->now() + duration;
+  impl_->runIdle();
+  for (Impl::SimulatedAlarm* alarm = impl_->firstDue(target); alarm != nullptr;) {
+    impl_->setNow(std::max(impl_->now(), alarm->due.load(std::memory_order_relaxed)));
+    impl_->serve(*alarm);
+    alarm = impl_->firstDue(target);
+  }
+  impl_->setNow(target);
+  impl_->runIdle();
+}
+
+void SimulatedTimeSystem::advanceTimeAsync(std::chrono::microseconds duration) {
+  setMonotonicTime(impl_->now() + duration);
+}
+
+void SimulatedTimeSystem::setMonotonicTime(MonotonicTime when) {
+  if (!NUNCIO_CONTRACT(when >= impl_->now(), "-", "SimulatedTimeSystem::setMonotonicTime",
+                       absl::StrCat("time cannot go back, to ", when.time_since_epoch().count(), " ns"))) {
+    return;
+  }
+  impl_->setNow(when);
+  impl_->wakeDue();
+}
+
+void SimulatedTimeSystem::setSystemTime(SystemTime when) {
+  impl_->system_offset_.store(
+      std::chrono::nanoseconds(when.time_since_epoch() - impl_->now().time_since_epoch()).count(),
+      std::memory_order_relaxed);
+}
+
+MonotonicTime SimulatedTimeSystem::monotonicTime() const { return impl_->now(); }
+
+SystemTime SimulatedTimeSystem::systemTime() const {
+  return SystemTime(std::chrono::duration_cast<SystemTime::duration>(
+      impl_->now().time_since_epoch() +
+      std::chrono::nanoseconds(impl_->system_offset_.load(std::memory_order_relaxed))));
+}
+
+absl::StatusOr<AlarmPtr> SimulatedTimeSystem::createAlarm(Dispatcher& dispatcher) {
+  return std::make_unique<Impl::SimulatedAlarm>(impl_, dispatcher);
+}
+
+}  // namespace nuncio

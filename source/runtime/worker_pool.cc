@@ -1,0 +1,175 @@
+#include "nuncio/runtime/worker_pool.h"
+
+#include <atomic>
+#include <exception>
+#include <pthread.h>
+#include <sched.h>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "nuncio/common/assert.h"
+#include "nuncio/common/logging.h"
+
+namespace nuncio {
+namespace {
+
+constexpr std::size_t kMaxThreads = 4096;
+
+std::vector<int> allowedCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cpus;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (CPU_ISSET(cpu, &set)) {
+        cpus.push_back(cpu);
+      }
+    }
+  }
+  if (cpus.empty()) {
+    cpus.push_back(0);
+  }
+  return cpus;
+}
+
+class WorkerPoolImpl final : public WorkerPool {
+public:
+  ~WorkerPoolImpl() override { stop(); }
+
+  // See WorkerPool::create. On error, the destructor stops what was started.
+  absl::Status start(const WorkerPoolOptions& options) {
+    const std::vector<int> cpus = allowedCpus();
+    const std::size_t threads = options.threads != 0 ? options.threads : cpus.size();
+    if (threads > kMaxThreads) {
+      return absl::InvalidArgumentError(absl::StrCat(threads, " worker threads; at most ", kMaxThreads));
+    }
+    for (std::size_t i = 0; i < threads; ++i) {
+      DispatcherOptions dispatcher_options = options.dispatcher;
+      dispatcher_options.name = absl::StrCat(options.name_prefix, i);
+      absl::StatusOr<DispatcherPtr> dispatcher = tryCreateDispatcher(std::move(dispatcher_options));
+      if (!dispatcher.ok()) {
+        return dispatcher.status();
+      }
+      workers_.push_back({*std::move(dispatcher), std::thread()});
+    }
+    for (std::size_t i = 0; i < threads; ++i) {
+      const int cpu = options.pin_to_cpus ? cpus[i % cpus.size()] : -1;
+      try {
+        workers_[i].thread = std::thread([dispatcher = workers_[i].dispatcher.get(), cpu] { work(*dispatcher, cpu); });
+      } catch (const std::system_error& e) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("cannot start ", workers_[i].dispatcher->name(), ": ", e.what()));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // WorkerPool
+  std::size_t size() const override { return workers_.size(); }
+  Dispatcher& dispatcher(std::size_t index) override {
+    NUNCIO_RELEASE_ASSERT(index < workers_.size(), absl::StrCat("worker ", index, " of ", workers_.size()));
+    return *workers_[index].dispatcher;
+  }
+  Dispatcher& next() override {
+    // Relaxed: a count that orders nothing.
+    return *workers_[next_.fetch_add(1, std::memory_order_relaxed) % workers_.size()].dispatcher;
+  }
+  bool runOnAll(WorkerCb f) override { return runOnAll(std::move(f), nullptr); }
+  bool runOnAll(WorkerCb f, PostCb done) override;
+  void stop() override;
+
+private:
+  struct Worker {
+    DispatcherPtr dispatcher;
+    std::thread thread;
+  };
+
+  static void work(Dispatcher& dispatcher, int cpu) {
+    const std::string name(dispatcher.name().substr(0, 15));  // the longest that Linux takes
+    pthread_setname_np(pthread_self(), name.c_str());
+    if (cpu >= 0) {
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      CPU_SET(cpu, &set);
+      if (pthread_setaffinity_np(pthread_self(), sizeof(set), &set) != 0) {
+        NUNCIO_LOG(Runtime, warn, "cannot pin {} to CPU {}; it runs on any", name, cpu);
+      }
+    }
+    dispatcher.run(RunType::RunUntilExit);
+    dispatcher.shutdown();
+  }
+
+  std::vector<Worker> workers_;
+  std::atomic<std::size_t> next_{0};
+};
+
+bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
+  if (!NUNCIO_CONTRACT(f != nullptr, "-", "WorkerPool::runOnAll", "null callback")) {
+    return false;
+  }
+  struct Shared {
+    WorkerCb f;
+    PostCb done;
+    std::atomic<std::size_t> left;
+  };
+  const auto shared = std::make_shared<Shared>(std::move(f), std::move(done), workers_.size());
+  bool posted = true;
+  for (Worker& worker : workers_) {
+    posted &= worker.dispatcher->post([shared, dispatcher = worker.dispatcher.get()] {
+      std::exception_ptr error;
+      try {
+        shared->f(*dispatcher);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      // Release/acquire: `done` comes after all that the others did.
+      if (shared->left.fetch_sub(1, std::memory_order_acq_rel) == 1 && shared->done != nullptr) {
+        shared->done();
+      }
+      if (error != nullptr) {
+        std::rethrow_exception(error);  // for the dispatcher to log and count
+      }
+    });
+  }
+  return posted;
+}
+
+void WorkerPoolImpl::stop() {
+  for (const Worker& worker : workers_) {
+    if (!NUNCIO_CONTRACT(worker.thread.get_id() != std::this_thread::get_id(), worker.dispatcher->name(),
+                         "WorkerPool::stop",
+                         "called on a worker's thread, which cannot join itself; post() it to the "
+                         "dispatcher of the thread that made the pool")) {
+      return;
+    }
+  }
+  for (Worker& worker : workers_) {
+    if (worker.thread.joinable()) {
+      // After what was posted before.
+      worker.dispatcher->post([dispatcher = worker.dispatcher.get()] { dispatcher->exit(); });
+    }
+  }
+  for (Worker& worker : workers_) {
+    if (worker.thread.joinable()) {
+      worker.thread.join();
+    } else {
+      worker.dispatcher->shutdown();  // never started
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::create(WorkerPoolOptions options) {
+  auto pool = std::make_unique<WorkerPoolImpl>();
+  if (absl::Status status = pool->start(options); !status.ok()) {
+    return status;
+  }
+  return pool;
+}
+
+}  // namespace nuncio

@@ -1,0 +1,218 @@
+#include "source/event/timer_queue.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace nuncio {
+namespace {
+
+constexpr uint64_t kMicrosecond = 1'000;
+constexpr uint64_t kMillisecond = 1'000'000;
+constexpr uint64_t kSecond = 1'000'000'000;
+constexpr uint64_t kHour = 3600 * kSecond;
+
+class TimerQueueTest : public testing::Test {
+protected:
+  using Node = TimerQueue::Node;
+
+  std::vector<Node*> popAll(uint64_t now) {
+    std::vector<Node*> popped;
+    const uint64_t mark = queue_.orderMark();
+    while (Node* node = queue_.popDue(now, mark)) {
+      popped.push_back(node);
+    }
+    return popped;
+  }
+
+  TimerQueue queue_;
+  Node a_, b_, c_;
+};
+
+TEST_F(TimerQueueTest, AnEmptyQueueNeverWakes) {
+  EXPECT_EQ(queue_.nextWake().due, TimerQueue::kNever);
+  EXPECT_EQ(queue_.nextWake().latest, TimerQueue::kNever);
+  EXPECT_EQ(queue_.popDue(kHour, 0), nullptr);
+}
+
+TEST_F(TimerQueueTest, PopsInTheOrderOfDeadlinesAcrossLevels) {
+  queue_.arm(a_, kHour, true, 0);
+  queue_.arm(b_, kMicrosecond, true, 0);
+  queue_.arm(c_, kSecond, true, 0);
+  EXPECT_EQ(popAll(2 * kHour), (std::vector<Node*>{&b_, &c_, &a_}));
+}
+
+TEST_F(TimerQueueTest, PopsEqualDeadlinesInTheOrderOfArmingAlsoAfterALazyMove) {
+  queue_.arm(a_, kSecond, false, 0);
+  queue_.arm(b_, 2 * kSecond, false, 0);
+  queue_.arm(a_, 2 * kSecond, false, 0);  // stays filed under one second
+  queue_.arm(c_, 2 * kSecond, false, 0);
+  EXPECT_EQ(popAll(2 * kSecond), (std::vector<Node*>{&b_, &a_, &c_}));
+}
+
+TEST_F(TimerQueueTest, DoesNotPopBeforeTheDeadline) {
+  queue_.arm(a_, 5 * kMillisecond, true, 0);
+  EXPECT_TRUE(popAll(5 * kMillisecond - 1).empty());
+  EXPECT_EQ(popAll(5 * kMillisecond), std::vector<Node*>{&a_});
+}
+
+TEST_F(TimerQueueTest, MovesToAnEarlierDeadline) {
+  queue_.arm(a_, kHour, true, 0);
+  queue_.arm(a_, kMillisecond, true, 0);
+  EXPECT_EQ(queue_.nextWake().latest, kMillisecond);
+  EXPECT_EQ(popAll(kMillisecond), std::vector<Node*>{&a_});
+  EXPECT_TRUE(popAll(2 * kHour).empty());
+}
+
+TEST_F(TimerQueueTest, LeavesAloneWhatIsArmedAfterTheMark) {
+  queue_.arm(a_, 10, true, 10);
+  const uint64_t mark = queue_.orderMark();
+  ASSERT_EQ(queue_.popDue(10, mark), &a_);
+  queue_.arm(a_, 10, true, 10);
+  EXPECT_EQ(queue_.popDue(10, mark), nullptr);
+  EXPECT_EQ(popAll(10), std::vector<Node*>{&a_});
+}
+
+TEST_F(TimerQueueTest, DisarmedAndRemovedTimersAreNotPopped) {
+  queue_.arm(a_, kMillisecond, false, 0);
+  queue_.arm(b_, kMillisecond, false, 0);
+  queue_.arm(c_, kMillisecond, false, 0);
+  queue_.disarm(a_);
+  queue_.remove(b_);
+  EXPECT_EQ(queue_.size(), 1);
+  EXPECT_EQ(popAll(kSecond), std::vector<Node*>{&c_});
+  EXPECT_EQ(queue_.size(), 0);
+}
+
+TEST_F(TimerQueueTest, APreciseTimerWakesAtItsDeadlineOthersShareTheEndOfATick) {
+  const uint64_t deadline = 10 * TimerQueue::kTick + 1;
+  queue_.arm(a_, deadline, false, 0);
+  EXPECT_EQ(queue_.nextWake().due, deadline);
+  EXPECT_EQ(queue_.nextWake().latest, 11 * TimerQueue::kTick - 1);
+  queue_.arm(b_, deadline + 5, true, 0);
+  EXPECT_LE(queue_.nextWake().latest, deadline + 5);
+}
+
+// Against a set that is ordered by deadline and arming, with random operations at random scales of time.
+class TimerQueueModelTest : public TimerQueueTest {
+protected:
+  struct Timer : Node {
+    bool precise = false;
+  };
+  using Key = std::pair<uint64_t, uint64_t>;  // deadline, order of arming
+
+  uint64_t below(uint64_t limit) { return std::uniform_int_distribution<uint64_t>(0, limit - 1)(random_); }
+  uint64_t randomDelay() {
+    constexpr uint64_t kScales[] = {
+        1,     kMicrosecond,    100 * kMicrosecond, kMillisecond, 50 * kMillisecond, kSecond, 60 * kSecond,
+        kHour, 24 * 365 * kHour};
+    return below(4) == 0 ? 0 : below(kScales[below(std::size(kScales))] + 1);
+  }
+
+  void arm(std::size_t index) {
+    Timer& timer = *timers_[index];
+    forget(index);
+    timer.precise = below(2) == 0;
+    const uint64_t deadline = now_ + randomDelay();
+    queue_.arm(timer, deadline, timer.precise, now_ - std::min(now_, below(3) == 0 ? below(5 * kMillisecond) : 0));
+    keys_[index] = {deadline, ++order_};
+    model_.emplace(keys_[index], index);
+  }
+
+  void forget(std::size_t index) {
+    if (const auto key = keys_.find(index); key != keys_.end()) {
+      model_.erase(key->second);
+      keys_.erase(key);
+    }
+  }
+
+  void checkWake() {
+    const TimerQueue::Wake wake = queue_.nextWake();
+    uint64_t latest = TimerQueue::kNever;
+    for (const auto& [key, index] : model_) {
+      latest = std::min(latest, timers_[index]->precise ? key.first : (key.first | (TimerQueue::kTick - 1)));
+    }
+    ASSERT_LE(wake.latest, latest);
+    if (!model_.empty()) {
+      ASSERT_LE(wake.due, model_.begin()->first.first);
+      ASSERT_LE(wake.due, wake.latest);
+    }
+  }
+
+  void popDue() {
+    const uint64_t mark = queue_.orderMark();
+    const uint64_t order_mark = order_;
+    while (Node* node = queue_.popDue(now_, mark)) {
+      ASSERT_FALSE(model_.empty());
+      const auto [key, index] = *model_.begin();
+      ASSERT_EQ(node, timers_[index].get()) << "deadline " << key.first << " at " << now_;
+      ASSERT_LE(key.first, now_);
+      ASSERT_FALSE(node->armed());
+      forget(index);
+      if (below(4) == 0) {
+        arm(below(timers_.size()));
+      }
+    }
+    ASSERT_TRUE(model_.empty() || model_.begin()->first.first > now_ || model_.begin()->first.second > order_mark);
+    ASSERT_EQ(queue_.size(), model_.size());
+  }
+
+  std::mt19937_64 random_;
+  uint64_t now_ = 0;
+  uint64_t order_ = 0;
+  std::vector<std::unique_ptr<Timer>> timers_;
+  std::map<std::size_t, Key> keys_;
+  std::map<Key, std::size_t> model_;
+};
+
+TEST_F(TimerQueueModelTest, MatchesAnOrderedSet) {
+  const char* given = std::getenv("NUNCIO_TEST_SEED");
+  const uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device()();
+  std::cout << "seed (NUNCIO_TEST_SEED): " << seed << "\n";
+  random_.seed(seed);
+  now_ = below(2) == 0 ? 0 : below(1000 * kHour);
+  for (int i = 0; i < 100; ++i) {
+    timers_.push_back(std::make_unique<Timer>());
+  }
+  for (int operation = 0; operation < 300'000; ++operation) {
+    const std::size_t index = below(timers_.size());
+    switch (below(8)) {
+      case 0:
+        queue_.disarm(*timers_[index]);
+        forget(index);
+        break;
+      case 1:
+        queue_.remove(*timers_[index]);
+        forget(index);
+        timers_[index] = std::make_unique<Timer>();
+        break;
+      case 2:
+        now_ += randomDelay();
+        ASSERT_NO_FATAL_FAILURE(popDue());
+        break;
+      case 3:  // to the very time of the next wake-up, as a loop does
+        now_ = std::max(now_, std::min(queue_.nextWake().latest, now_ + 1000 * kHour));
+        ASSERT_NO_FATAL_FAILURE(popDue());
+        break;
+      default:
+        arm(index);
+    }
+    if (operation % 16 == 0) {
+      ASSERT_NO_FATAL_FAILURE(checkWake()) << "operation " << operation;
+    }
+  }
+  for (const auto& timer : timers_) {
+    queue_.remove(*timer);
+  }
+}
+
+}  // namespace
+}  // namespace nuncio
