@@ -57,11 +57,6 @@ def nuncio_dev_dependencies():
         linkopts = {"asio": ["-lpthread"]},
     )
     _system_library(
-        name = "capnp",
-        package = "libcapnp-dev",
-        libraries = {"kj": ["kj-async", "kj"]},
-    )
-    _system_library(
         name = "libuv",
         package = "libuv1-dev",
         libraries = {"libuv": ["libuv"]},

@@ -3,28 +3,25 @@
 #include "source/common/pause.h"
 
 namespace nuncio {
+
 void Mutex::lockContended() {
   constexpr int kSpins = 100;
   for (int i = 0; i < kSpins; ++i) {
     pauseProcessor();
-    if (mutex_.try_lock()) {
+    if (state_.load(std::memory_order_relaxed) == kFree && tryLock()) {
       return;
     }
   }
-  mutex_.lock();
+  // From here on the lock is taken as one that others may sleep on, since nobody counts them.
+  while (state_.exchange(kHeldWithSleepers, std::memory_order_acquire) != kFree) {
+    state_.wait(kHeldWithSleepers, std::memory_order_relaxed);
+  }
 }
 
-void CondVar::wait(Mutex& mutex) {
-  std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
-  condition_.wait(lock);
-  lock.release();
-}
+void CondVar::wait(Mutex& mutex) { condition_.wait(mutex); }
 
 bool CondVar::waitFor(Mutex& mutex, std::chrono::nanoseconds timeout) {
-  std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
-  const std::cv_status status = condition_.wait_for(lock, timeout);
-  lock.release();
-  return status == std::cv_status::no_timeout;
+  return condition_.wait_for(mutex, timeout) == std::cv_status::no_timeout;
 }
 
 }  // namespace nuncio

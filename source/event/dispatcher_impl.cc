@@ -22,7 +22,7 @@ constexpr int kMaxShutdownRounds = 1000;
 // While busy polling, how often the loop asks for posts before it asks the kernel for descriptors, and how many
 // iterations may go by in which posts alone kept it busy.
 constexpr int kSpinsPerPoll = 64;
-constexpr uint32_t kMaxPollsSkipped = 32;
+constexpr uint32_t kMaxPollsSkipped = 8;
 
 uint64_t nanoseconds(MonotonicTime time) { return static_cast<uint64_t>(time.time_since_epoch().count()); }
 
@@ -63,17 +63,17 @@ absl::StatusOr<DispatcherPtr> DispatcherImpl::create(DispatcherOptions options) 
     return posts.status();
   }
   TimeSystem& time_system = options.time_system != nullptr ? *options.time_system : realTimeSystem();
-  const LoopRef loop(new Loop(options.name, time_system, *std::move(base), options.terminate_on_exception));
-  std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(options, loop, *std::move(posts)));
+  const LoopRef loop(new Loop(*std::move(posts), time_system, *std::move(base), options.terminate_on_exception));
+  std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(options, loop));
   if (absl::Status status = dispatcher->openKernelObjects(); !status.ok()) {
     return status;
   }
   return dispatcher;
 }
 
-DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop, std::shared_ptr<PostQueue> posts)
+DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop)
     : loop_(loop),
-      posts_(std::move(posts)),
+      posts_(loop->posts),
       max_batches_(options.max_post_batches_per_iteration),
       max_time_(options.max_callback_time_per_iteration),
       busy_poll_(options.busy_poll),
@@ -124,6 +124,7 @@ void DispatcherImpl::checkFork() {
 DispatcherImpl::~DispatcherImpl() {
   loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
   shutdown();
+  SignalEventImpl::stopAll(*loop_);
   wake_event_.reset();
   alarm_.reset();
   // What was deferred since, or is left over where shutdown() gave up.
@@ -184,12 +185,12 @@ void DispatcherImpl::clearDeferredDeleteList() {
 }
 
 void DispatcherImpl::run(RunType type) {
-  if (!NUNCIO_CONTRACT(!loop_->in_run.exchange(true, std::memory_order_acquire), name(), "Dispatcher::run",
+  if (!NUNCIO_CONTRACT(loop_->beginRun(), name(), "Dispatcher::run",
                        "it runs already, on this thread or on another; post() what is to come next")) {
     return;
   }
   if (posts_->closed()) {
-    loop_->in_run.store(false, std::memory_order_release);
+    loop_->endRun();
     return;
   }
   loop_->bindToThread();
@@ -199,6 +200,7 @@ void DispatcherImpl::run(RunType type) {
   alarm_->setRunning(true);
   look_at_timers_ = true;  // a run begins with a look at the clock, whether or not the alarm has rung
 
+  loop_->invalidateApproximateTime();
   runWork();  // what was posted before run() comes before any event
   for (bool leave = false; !leave;) {
     if (type == RunType::Block && nothingCanCallBack()) {
@@ -213,7 +215,7 @@ void DispatcherImpl::run(RunType type) {
   setAlarm();  // a time system may want to know of timers while nothing runs
   alarm_->setRunning(false);
   exit_requested_.store(false, std::memory_order_relaxed);
-  loop_->in_run.store(false, std::memory_order_release);
+  loop_->endRun();
 }
 
 void DispatcherImpl::exit() {
@@ -224,7 +226,7 @@ void DispatcherImpl::exit() {
 void DispatcherImpl::shutdown() {
   constexpr const char* kOperation = "Dispatcher::shutdown";
   loop_->checkThreadOfDestructor(kOperation);
-  if (!NUNCIO_CONTRACT(!loop_->in_run.load(std::memory_order_relaxed), name(), kOperation,
+  if (!NUNCIO_CONTRACT(!loop_->inRun(), name(), kOperation,
                        "called while the loop runs; exit() first, then shut down when run() has returned")) {
     return;
   }
@@ -290,18 +292,16 @@ void DispatcherImpl::iterate(bool block) {
   if (alarm_->rang() || look_at_timers_ || loop_->timer_due) {
     runTimers();
   }
-  Budget budget(max_time_);
+  Budget budget = newBudget();
   runWorkList(ready_, budget);
   runWork();
 }
 
 // File events and signals call back in here.
 void DispatcherImpl::poll(bool block) {
-  if (block) {
-    setAlarm();
-    if (busy_poll_.count() > 0 && spin()) {
-      return;
-    }
+  setAlarm();
+  if (block && busy_poll_.count() > 0 && spin()) {
+    return;
   }
   event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
   posts_->awake();
@@ -350,7 +350,7 @@ void DispatcherImpl::runTimers() {
   loop_->setApproximateTime(time);
   const uint64_t now = nanoseconds(time);
   const uint64_t mark = loop_->timers.orderMark();  // a timer armed with 0 from now on is for the next iteration
-  Budget budget(max_time_);
+  Budget budget = newBudget();
   while (TimerQueue::Node* const node = loop_->timers.popDue(now, mark)) {
     ++stats_.timers_fired;
     static_cast<TimerImpl*>(node)->fire();
@@ -373,8 +373,8 @@ void DispatcherImpl::runWorkList(WorkList& list, Budget& budget) {
 // iteration has done enough.
 void DispatcherImpl::runWork() {
   idle_ = false;
-  Budget scheduled_budget(max_time_);
-  Budget posts_budget(max_time_);
+  Budget scheduled_budget = newBudget();
+  Budget posts_budget = newBudget();
   for (uint32_t batches = 0; batches <= max_batches_; ++batches) {
     runWorkList(loop_->current_iteration, scheduled_budget);
     clearDeferredDeleteList();
@@ -393,6 +393,7 @@ void DispatcherImpl::runWork() {
       batch_.runFirst([this](auto run) { loop_->call("posted", run); });
       posts_budget.countCallback();
       if (posts_budget.spent()) {
+        clearDeferredDeleteList();
         return;
       }
     }
@@ -411,6 +412,10 @@ bool DispatcherImpl::nothingCanCallBack() const {
 
 void DispatcherImpl::Budget::countCallback() {
   if (++callbacks_ % kCallbacksPerLook != 0) {
+    return;
+  }
+  if (!real_time_) {
+    spent_ = callbacks_ >= kMaxCallbacksSimulated;
     return;
   }
   const auto now = std::chrono::steady_clock::now();

@@ -45,22 +45,25 @@ public:
 
 private:
   // How long an iteration may go on with one kind of work. It looks at the clock for every 8th callback only, and first
-  // then, so that a short iteration never does.
+  // then, so that a short iteration never does. In simulated time, which does not pass meanwhile, and where a run is to
+  // be the same each time, callbacks are counted instead.
   class Budget {
   public:
-    explicit Budget(std::chrono::nanoseconds limit) : limit_(limit) {}
+    Budget(std::chrono::nanoseconds limit, bool real_time) : limit_(limit), real_time_(real_time) {}
     void countCallback();
     bool spent() const { return spent_; }
 
   private:
     static constexpr uint32_t kCallbacksPerLook = 8;
+    static constexpr uint32_t kMaxCallbacksSimulated = 10'000;
     const std::chrono::nanoseconds limit_;
+    const bool real_time_;
     std::chrono::steady_clock::time_point end_{};
     uint32_t callbacks_ = 0;
     bool spent_ = false;
   };
 
-  DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop, std::shared_ptr<PostQueue> posts);
+  DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop);
 
   absl::Status openKernelObjects();
   absl::Status openWakeEvent();
@@ -73,6 +76,7 @@ private:
   void runTimers();
   void runWorkList(WorkList& list, Budget& budget);
   void runWork();
+  Budget newBudget() const { return Budget(max_time_, loop_->realTime()); }
   bool maySleep() const;
   bool nothingCanCallBack() const;
 

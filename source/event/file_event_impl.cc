@@ -1,7 +1,6 @@
 #include "source/event/file_event_impl.h"
 
 #include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <poll.h>
 #include <utility>
@@ -9,31 +8,19 @@
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/logging.h"
+#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace {
 
 constexpr uint32_t kAllEvents = FileReadyType::Read | FileReadyType::Write | FileReadyType::Closed;
 
-absl::Status errnoStatus(int fd, int error) {
-  if (error == 0) {  // not epoll, but libevent
-    return absl::InvalidArgumentError(
-        absl::StrCat("fd ", fd, ": another event on it has the other trigger type; all need the same"));
-  }
-  const std::string message = absl::StrCat("fd ", fd, ": ", std::strerror(error));
-  switch (error) {
-    case EBADF:
-      return absl::InvalidArgumentError(absl::StrCat(message, " (is it closed already?)"));
-    case EPERM:
-      return absl::InvalidArgumentError(
-          absl::StrCat(message, " (epoll cannot watch it: a regular file or directory is always ready)"));
-    case ENOSPC:
-      return absl::ResourceExhaustedError(absl::StrCat(message, " (the limit fs.epoll.max_user_watches is reached)"));
-    case ENOMEM:
-      return absl::ResourceExhaustedError(message);
-    default:
-      return absl::InternalError(absl::StrCat(message, " (epoll refused it)"));
-  }
+absl::Status refused(int fd, int error) {
+  const char* const hint = error == EBADF    ? " (is it closed already?)"
+                           : error == EPERM  ? " (epoll cannot watch it: a file or directory is always ready)"
+                           : error == ENOSPC ? " (the limit fs.epoll.max_user_watches is reached?)"
+                                             : "";
+  return errnoStatus(error, absl::StrCat("fd ", fd, hint));
 }
 
 // Whether the stream has ended or failed, asked without reading from it.
@@ -58,7 +45,7 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(const LoopRef& loop, int fd, 
     return absl::InvalidArgumentError(absl::StrCat("fd ", fd, ": unknown event bits in ", events));
   }
   if (::fcntl(fd, F_GETFL) < 0) {
-    return errnoStatus(fd, errno);
+    return refused(fd, errno);
   }
   std::unique_ptr<FileEventImpl> event(new FileEventImpl(loop, fd, std::move(cb), trigger));
   if (event->raw_event_ == nullptr) {
@@ -71,7 +58,7 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(const LoopRef& loop, int fd, 
 }
 
 FileEventImpl::FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger)
-    : ImplBase(loop), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge) {
+    : loop_(loop), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge) {
   loop_->checkFork();
   raw_event_.reset(event_new(
       loop_->base(), fd_, libeventFlags(),
@@ -81,7 +68,8 @@ FileEventImpl::FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTr
 FileEventImpl::~FileEventImpl() {
   loop_->checkThreadOfDestructor("FileEvent::~FileEvent");
   loop_->forgetOwned(&cb_);
-  loop_->enabled_events -= enabled_ != 0 ? 1 : 0;
+  loop_->checkFork();  // before libevent reaches into an epoll that may be the parent's
+  disable();
   unlink();  // while the loop that has the list is there
 }
 
@@ -125,7 +113,9 @@ bool FileEventImpl::setEnabled(uint32_t events) {
 }
 
 // libevent reports an error on the descriptor as Read and Write alone. For the sake of those errors, an event that has
-// only Closed enabled listens for Read as well; edge-triggered, lest data that nobody reads makes the loop spin.
+// only Closed enabled listens for Read as well; edge-triggered, lest data that nobody reads makes the loop spin; and on
+// a duplicate of the descriptor, which to epoll is another one, so that level-triggered events on it stay what they
+// are.
 bool FileEventImpl::closedOnly() const { return enabled_ == FileReadyType::Closed; }
 
 short FileEventImpl::libeventFlags() const {
@@ -142,27 +132,49 @@ absl::Status FileEventImpl::enable(uint32_t events) {
     return absl::OkStatus();
   }
   enabled_ = static_cast<uint8_t>(events);
-  event_assign(raw_event_.get(), loop_->base(), fd_, libeventFlags(), event_get_callback(raw_event_.get()), this);
-  errno = 0;
-  if (event_add(raw_event_.get(), nullptr) != 0) {
-    const int error = errno;
+  if (absl::Status status = add(); !status.ok()) {
+    duplicate_ = FileDescriptor();
     enabled_ = 0;
-    return errnoStatus(fd_, error);
+    return status;
   }
   ++loop_->enabled_events;
+  return absl::OkStatus();
+}
+
+absl::Status FileEventImpl::add() {
+  int fd = fd_;
+  if (closedOnly()) {
+    duplicate_ = FileDescriptor(::fcntl(fd_, F_DUPFD_CLOEXEC, 0));
+    fd = duplicate_.get();
+    if (fd < 0) {
+      return refused(fd_, errno);
+    }
+  }
+  if (!loop_->addWatcher(fd, edge_ || closedOnly())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("fd ", fd_, ": another event on it has the other trigger type; all need the same"));
+  }
+  event_assign(raw_event_.get(), loop_->base(), fd, libeventFlags(), event_get_callback(raw_event_.get()), this);
+  if (event_add(raw_event_.get(), nullptr) != 0) {
+    const int error = errno;
+    loop_->removeWatcher(fd);
+    return refused(fd_, error);
+  }
   return absl::OkStatus();
 }
 
 void FileEventImpl::disable() {
   if (enabled_ != 0) {
     event_del(raw_event_.get());
+    loop_->removeWatcher(event_get_fd(raw_event_.get()));
+    duplicate_ = FileDescriptor();
     enabled_ = 0;
     --loop_->enabled_events;
   }
 }
 
 void FileEventImpl::onReady(short what) {
-  ++loop_->events_delivered;
+  loop_->woke();
   uint32_t events = 0;
   if (closedOnly()) {
     if ((what & EV_CLOSED) == 0 && !hungUp(fd_)) {

@@ -4,13 +4,14 @@
 
 #include "absl/status/statusor.h"
 
+#include "nuncio/common/file_descriptor.h"
 #include "nuncio/event/callback.h"
 #include "nuncio/event/file_event.h"
-#include "source/event/impl_base.h"
+#include "source/event/loop.h"
 
 namespace nuncio {
 
-class FileEventImpl final : public FileEvent, private ImplBase, private WorkItem {
+class FileEventImpl final : public FileEvent, private WorkItem {
 public:
   // See Dispatcher::createFileEvent.
   static absl::StatusOr<FileEventPtr> create(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
@@ -27,11 +28,15 @@ private:
   bool closedOnly() const;
   short libeventFlags() const;
   absl::Status enable(uint32_t events);
+  absl::Status add();
   void disable();
   void onReady(short what);
   void deliver(uint32_t events);
   void runWork() override;  // an activation that no event of the descriptor took along
 
+  LoopRef loop_;              // outlives the event, and the event_base with it
+  FileDescriptor duplicate_;  // while Closed alone is enabled
+  EventPtr raw_event_;
   FileReadyCb cb_;
   const int fd_;
   const bool edge_;

@@ -9,6 +9,7 @@
 
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/common/logging.h"
+#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace {
@@ -42,7 +43,7 @@ absl::Status checkDescriptors() {
   for (FileDescriptor& probe : probes) {
     probe = FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     if (probe.get() < 0) {
-      return absl::ErrnoToStatus(errno, "no descriptors for a dispatcher; raise the limit of open files (ulimit -n)?");
+      return errnoStatus(errno, "no descriptors for a dispatcher");
     }
   }
   return absl::OkStatus();

@@ -13,8 +13,9 @@ std::atomic<uint32_t> fork_generation{0};  // relaxed: it changes only in a chil
 
 uint32_t Loop::currentForkGeneration() { return fork_generation.load(std::memory_order_relaxed); }
 
-Loop::Loop(std::string name, TimeSystem& time_system, EventBasePtr base, bool terminate_on_exception)
-    : name_(std::move(name)),
+Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, EventBasePtr base,
+           bool terminate_on_exception)
+    : posts(std::move(post_queue)),
       time_system_(time_system),
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),
@@ -27,17 +28,30 @@ Loop::Loop(std::string name, TimeSystem& time_system, EventBasePtr base, bool te
 void Loop::callbackThrew(const char* kind, const char* message) {
   ++callback_exceptions;
   if (terminate_on_exception_) {
-    NUNCIO_LOG(Event, critical, "dispatcher {}: {} callback threw: {}; terminating, as its options say", name_, kind,
+    NUNCIO_LOG(Event, critical, "dispatcher {}: {} callback threw: {}; terminating, as its options say", name(), kind,
                message);
     std::terminate();
   }
-  NUNCIO_LOG(Event, err, "dispatcher {}: {} callback threw: {}; the loop goes on", name_, kind, message);
+  NUNCIO_LOG(Event, err, "dispatcher {}: {} callback threw: {}; the loop goes on", name(), kind, message);
+}
+
+bool Loop::addWatcher(int fd, bool edge) {
+  const auto index = static_cast<std::size_t>(fd);
+  if (index >= watchers_.size()) {
+    watchers_.resize(index + 1);
+  }
+  uint16_t& watchers = watchers_[index];
+  if (watchers >= 2 && (watchers & 1) != (edge ? 1 : 0)) {
+    return false;
+  }
+  watchers = static_cast<uint16_t>((watchers & ~1) + 2 + (edge ? 1 : 0));
+  return true;
 }
 
 void Loop::reinitAfterFork() {
   fork_generation_ = currentForkGeneration();
   if (event_reinit(base_.get()) != 0) {
-    NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name_);
+    NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name());
   }
 }
 

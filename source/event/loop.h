@@ -4,15 +4,18 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "nuncio/common/assert.h"
 #include "nuncio/event/time_system.h"
 #include "nuncio/event/tracked_object.h"
 #include "source/event/fast_clock.h"
 #include "source/event/libevent.h"
+#include "source/event/post_queue.h"
 #include "source/event/timer_queue.h"
 #include "source/event/work_list.h"
 
@@ -24,9 +27,9 @@ namespace nuncio {
 // Threads: the dispatcher's, unless said otherwise. Lifetime: the last LoopRef's.
 class Loop {
 public:
-  Loop(std::string name, TimeSystem& time_system, EventBasePtr base, bool terminate_on_exception);
+  Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, EventBasePtr base, bool terminate_on_exception);
 
-  const std::string& name() const { return name_; }
+  const std::string& name() const { return posts->name(); }
   event_base* base() { return base_.get(); }
   TimeSystem& timeSystem() { return time_system_; }
 
@@ -35,20 +38,31 @@ public:
     const std::thread::id owner = thread_.load(std::memory_order_relaxed);  // a thread always sees its own store
     return owner == std::thread::id() || owner == std::this_thread::get_id();
   }
-  void bindToThread() { thread_.store(std::this_thread::get_id(), std::memory_order_relaxed); }
+  void bindToThread() {
+    thread_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+    bound_generation_ = currentForkGeneration();
+  }
+
+  // Whether a run is under way. Not when its thread was left behind in the parent of a fork.
+  bool inRun() const {
+    return in_run_.load(std::memory_order_acquire) && (isThreadSafe() || bound_generation_ == currentForkGeneration());
+  }
+  // False when a run is under way already.
+  bool beginRun() { return !in_run_.exchange(true, std::memory_order_acquire); }
+  void endRun() { in_run_.store(false, std::memory_order_release); }
 
   // In debug builds, fatal on a wrong thread.
   void checkThread(const char* operation) const {
     if constexpr (assert_internal::kDebug) {
       if (!closed) {
-        NUNCIO_CONTRACT(isThreadSafe(), name_, operation, kWrongThread);
+        NUNCIO_CONTRACT(isThreadSafe(), name(), operation, kWrongThread);
       }
     }
   }
   // The same for destructors, which may also run on another thread once the loop has ended.
   void checkThreadOfDestructor(const char* operation) const {
     if constexpr (assert_internal::kDebug) {
-      NUNCIO_CONTRACT(isThreadSafe() || !in_run.load(std::memory_order_acquire), name_, operation, kWrongThread);
+      NUNCIO_CONTRACT(isThreadSafe() || !inRun(), name(), operation, kWrongThread);
     }
   }
 
@@ -80,17 +94,20 @@ public:
       return;  // refused at creation
     }
     Callback callback = std::move(owned);
-    running_ = &owned;
+    Running running{&owned, running_};
+    running_ = &running;
     call(kind, callback, args...);
-    if (running_ == &owned) {
+    running_ = running.outer;
+    if (running.owned != nullptr) {
       owned = std::move(callback);
-      running_ = nullptr;
     }
   }
   // To be called by the handle's destructor.
   void forgetOwned(const void* owned) {
-    if (running_ == owned) {
-      running_ = nullptr;
+    for (Running* running = running_; running != nullptr; running = running->outer) {
+      if (running->owned == owned) {
+        running->owned = nullptr;
+      }
     }
   }
 
@@ -114,15 +131,28 @@ public:
                       : static_cast<uint64_t>(time_system_.monotonicTime().time_since_epoch().count());
   }
 
+  bool realTime() const { return real_time_; }
+
+  // To be called first thing when libevent calls back: the loop does not sleep any more.
+  void woke() {
+    ++events_delivered;
+    posts->awake();
+  }
+
+  // Counts the enabled events on `fd`, which all need the same trigger type, since to epoll they are one. False when
+  // another has the other type.
+  bool addWatcher(int fd, bool edge);
+  void removeWatcher(int fd) { watchers_[static_cast<std::size_t>(fd)] -= 2; }
+
   // Plain state, changed by the dispatcher and the handles.
+  const std::shared_ptr<PostQueue> posts;
   TimerQueue timers;
   bool timer_due = false;          // a timer was armed with no delay, or is left over: look without an alarm
   WorkList current_iteration;      // to be run before the next poll
   WorkList next_iteration;         // after it
   std::size_t enabled_events = 0;  // file events and signals that can call back
   uint64_t events_delivered = 0;
-  std::atomic<bool> in_run{false};  // release/acquire: a destructor on another thread comes after the last iteration
-  bool closed = false;              // the dispatcher is gone
+  bool closed = false;  // the dispatcher is gone
   uint64_t callback_exceptions = 0;
 
   // For the crash handler.
@@ -135,19 +165,28 @@ private:
   static constexpr const char* kWrongThread =
       "used on a wrong thread; hand the work over with Dispatcher::post() or PostHandle::post()";
 
+  // A callback that runs, and the place to which it goes back; null when its handle is gone. One may run within
+  // another.
+  struct Running {
+    const void* owned;
+    Running* outer;
+  };
+
   void callbackThrew(const char* kind, const char* message);
   void reinitAfterFork();
 
-  const std::string name_;
   TimeSystem& time_system_;
   const bool terminate_on_exception_;
   const bool real_time_;
   FastClock fast_clock_;
   EventBasePtr base_;
   std::atomic<std::thread::id> thread_{};
+  std::atomic<bool> in_run_{false};  // release/acquire: a destructor on another thread comes after the last iteration
+  uint32_t bound_generation_ = 0;    // of forks, when the thread was bound
   uint32_t fork_generation_;
   uint32_t references_ = 0;
-  const void* running_ = nullptr;  // the owned callback that runs, unless its handle is gone
+  Running* running_ = nullptr;
+  std::vector<uint16_t> watchers_;  // by descriptor: twice their number, and 1 when they are edge-triggered
   MonotonicTime approximate_time_{};
   bool approximate_time_valid_ = false;
 };

@@ -11,12 +11,13 @@
 
 #include "nuncio/common/assert.h"
 #include "nuncio/event/post_handle.h"
+#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace {
 
 // Chunks that an idle queue keeps: what a loop and its producers need to pass the ball without the allocator.
-constexpr std::size_t kMaxSpares = 8;
+constexpr std::size_t kMaxSpares = 64;
 
 // How far ahead of the writes the queue asks for ownership of its memory, which the loop's core read last.
 constexpr std::size_t kPrefetchBytes = 512;
@@ -31,7 +32,7 @@ PostQueue::Chunk* freeAll(PostQueue::Chunk* chunk) {
 absl::StatusOr<FileDescriptor> openEventFd() {
   FileDescriptor fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (fd.get() < 0) {
-    return absl::ErrnoToStatus(errno, "eventfd for a dispatcher; raise the limit of open files (ulimit -n)?");
+    return errnoStatus(errno, "eventfd for a dispatcher");
   }
   return fd;
 }

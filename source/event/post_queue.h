@@ -90,7 +90,11 @@ public:
   bool take(Batch& batch, bool will_sleep);
 
   // The loop does not sleep any more.
-  void awake() { sleeping_.store(false, std::memory_order_relaxed); }
+  void awake() {
+    if (sleeping_.load(std::memory_order_relaxed)) {  // looked at first: the producers' cores share the line
+      sleeping_.store(false, std::memory_order_relaxed);
+    }
+  }
 
   // Whether something is posted, without the lock: for spinning.
   bool pending() const { return pending_.load(std::memory_order_acquire); }

@@ -7,6 +7,7 @@
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/time_system.h"
+#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace {
@@ -18,7 +19,7 @@ public:
   static absl::StatusOr<AlarmPtr> create(Dispatcher& dispatcher) {
     FileDescriptor fd(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     if (fd.get() < 0) {
-      return absl::ErrnoToStatus(errno, "timerfd for a dispatcher; raise the limit of open files (ulimit -n)?");
+      return errnoStatus(errno, "timerfd for a dispatcher");
     }
     auto alarm = std::make_unique<TimerFdAlarm>(std::move(fd));
     absl::StatusOr<FileEventPtr> event = dispatcher.createFileEvent(

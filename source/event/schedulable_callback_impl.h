@@ -15,7 +15,10 @@ public:
   void scheduleCurrentIteration() override;
   void scheduleNextIteration() override;
   void cancel() override;
-  bool enabled() const override { return queued(); }
+  bool enabled() const override {
+    loop_->checkThread("SchedulableCallback::enabled");
+    return queued();
+  }
 
 private:
   void schedule(WorkList& list, const char* operation);

@@ -4,21 +4,33 @@
 
 #include "nuncio/event/callback.h"
 #include "nuncio/event/signal_event.h"
-#include "source/event/impl_base.h"
+#include "source/event/loop.h"
 
 namespace nuncio {
 
-class SignalEventImpl final : public SignalEvent, private ImplBase {
+// SignalEventImpl: a listener for one signal.
+//
+// Not libevent's: its handler writes a byte for each signal into a pipe, and a flood of one signal that fills the pipe
+// hides all others, and after 65,536 of them itself (its counter has 16 bits). Ours sets a bit and writes to an
+// eventfd, so that a signal is never lost, and costs the same however often it comes.
+class SignalEventImpl final : public SignalEvent, private WorkItem {
 public:
   // See Dispatcher::listenForSignal.
   static absl::StatusOr<SignalEventPtr> create(const LoopRef& loop, int signal, SignalCb cb);
   ~SignalEventImpl() override;
 
-private:
-  SignalEventImpl(const LoopRef& loop, SignalCb cb) : ImplBase(loop), cb_(std::move(cb)) {}
+  // Stops listening to all signals, when the dispatcher goes before its handles.
+  static void stopAll(Loop& loop);
 
+private:
+  friend class SignalListeners;
+  SignalEventImpl(const LoopRef& loop, int signal, SignalCb cb) : loop_(loop), signal_(signal), cb_(std::move(cb)) {}
+  void runWork() override { loop_->callOwned("signal", cb_); }
+
+  LoopRef loop_;
+  const int signal_;
   SignalCb cb_;
-  bool counted_ = false;  // among the enabled events of the loop
+  bool listening_ = false;
 };
 
 }  // namespace nuncio

@@ -31,7 +31,7 @@ void TimerImpl::disableTimer() {
 }
 
 void TimerImpl::arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation,
-                    bool precise) {
+                    bool is_precise) {
   loop_->checkThread(operation);
   if (!NUNCIO_CONTRACT(delay >= 0, loop_->name(), operation, absl::StrCat("negative delay of ", delay, " ", unit)) ||
       loop_->closed) {
@@ -42,7 +42,7 @@ void TimerImpl::arm(int64_t delay, int64_t nanoseconds_per_unit, const char* uni
   }
   const uint64_t now = loop_->deadlineClock();
   const int64_t nanoseconds = std::min(delay, kMaxDelayNanoseconds / nanoseconds_per_unit) * nanoseconds_per_unit;
-  loop_->timers.arm(*this, now + static_cast<uint64_t>(nanoseconds), precise, now);
+  loop_->timers.arm(*this, now + static_cast<uint64_t>(nanoseconds), is_precise, now);
 }
 
 }  // namespace nuncio

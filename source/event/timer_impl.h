@@ -22,13 +22,16 @@ public:
   void enableTimer(std::chrono::milliseconds delay) override;
   void enableHRTimer(std::chrono::microseconds delay) override;
   void disableTimer() override;
-  bool enabled() const override { return armed(); }
+  bool enabled() const override {
+    loop_->checkThread("Timer::enabled");
+    return armed();
+  }
 
   // Called by the dispatcher, when it has disarmed the timer.
   void fire() { loop_->callOwned("timer", cb_); }
 
 private:
-  void arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation, bool precise);
+  void arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation, bool is_precise);
 
   TimerCb cb_;
 };

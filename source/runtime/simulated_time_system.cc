@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/assert.h"
+#include "nuncio/common/logging.h"
 #include "nuncio/common/mutex.h"
 
 namespace nuncio {
@@ -21,30 +23,45 @@ constexpr int kMaxRoundsAtOneTime = 1000;
 }  // namespace
 
 // What the time system and its alarms share; an alarm may be destroyed on its dispatcher's thread at any time.
-class SimulatedTimeSystem::Impl {
+class SimulatedTimeSystem::Impl : public std::enable_shared_from_this<Impl> {
 public:
   class SimulatedAlarm;
 
   MonotonicTime now() const { return MonotonicTime(std::chrono::nanoseconds(now_.load(std::memory_order_acquire))); }
   void setNow(MonotonicTime now) { now_.store(now.time_since_epoch().count(), std::memory_order_release); }
 
-  // The alarm that is due first, not after `latest`; null when there is none.
-  SimulatedAlarm* firstDue(MonotonicTime latest);
-  // Lets the alarm's dispatcher work at the present time, wherever it runs, until the alarm is set to a later time.
-  void serve(SimulatedAlarm& alarm);
+  // Waits until loops on other threads have done what was posted to them, and know of the timers that this armed; if
+  // they are to, they find a new time then, which is set while they are between two callbacks.
+  void settle(MonotonicTime new_now);
+  // Gives each alarm its turn up to `target`, in the order of deadlines.
+  void fireUntil(MonotonicTime target);
   // Runs an iteration of each dispatcher that no thread runs.
   void runIdle();
+  // Makes loops look at the time.
   void wakeDue();
-  bool lives(const SimulatedAlarm* alarm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
-    return std::find(alarms_.begin(), alarms_.end(), alarm) != alarms_.end();
-  }
 
   Mutex lock_;
-  CondVar changed_;                                             // an alarm was set or destroyed, or a run has ended
+  CondVar changed_;  // an alarm was set or destroyed, a run has ended, or a loop is held
   std::vector<SimulatedAlarm*> alarms_ ABSL_GUARDED_BY(lock_);  // in the order of their dispatchers' creation
   // Release/acquire: a dispatcher that sees a time sees what was done before time was advanced to it.
   std::atomic<int64_t> now_{0};
   std::atomic<int64_t> system_offset_{0};  // from the monotonic clock; relaxed: it guards nothing
+
+private:
+  // Of a loop on another thread, in a posted callback. All under lock_.
+  struct Hold {
+    SimulatedAlarm* const alarm;
+    bool reached = false;
+    uint64_t settings = 0;  // calls of set(): one at the beginning of each iteration
+    bool released = false;
+  };
+
+  bool lives(const SimulatedAlarm* alarm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
+    return std::find(alarms_.begin(), alarms_.end(), alarm) != alarms_.end();
+  }
+  void hold(Hold& hold);
+  SimulatedAlarm* firstDue(MonotonicTime latest);
+  void serve(SimulatedAlarm& alarm);
 };
 
 class SimulatedTimeSystem::Impl::SimulatedAlarm final : public Alarm {
@@ -62,11 +79,9 @@ public:
 
   // Alarm
   void set(MonotonicTime due_at, MonotonicTime) override {
-    if (due_at == due.load(std::memory_order_relaxed)) {
-      return;
-    }
     const MutexLock lock(time_->lock_);
     due.store(due_at, std::memory_order_relaxed);
+    ++settings;
     time_->changed_.notifyAll();
   }
   void setRunning(bool now_running) override {
@@ -78,31 +93,106 @@ public:
 
   Dispatcher& dispatcher;
   const PostHandle posts;
-  // Both written under the lock; `due` also read without it on the dispatcher's thread, which alone writes it.
+  // Written under the lock; `due` is also read without it, on the dispatcher's thread, which writes it.
   std::atomic<MonotonicTime> due{MonotonicTime::max()};
+  uint64_t settings = 0;  // calls of set(): one at the beginning of each iteration
   bool running = false;
+  bool given_up = false;  // until time is advanced again
 
 private:
   const std::shared_ptr<Impl> time_;
 };
 
+void SimulatedTimeSystem::Impl::hold(Hold& hold) {
+  const MutexLock lock(lock_);
+  hold.settings = lives(hold.alarm) ? hold.alarm->settings : 0;
+  hold.reached = true;
+  changed_.notifyAll();
+  while (!hold.released) {
+    changed_.wait(lock_);
+  }
+}
+
+void SimulatedTimeSystem::Impl::settle(MonotonicTime new_now) {
+  std::vector<std::shared_ptr<Hold>> holds;
+  std::vector<PostHandle> posts;
+  {
+    const MutexLock lock(lock_);
+    for (SimulatedAlarm* alarm : alarms_) {
+      if (alarm->running) {
+        NUNCIO_RELEASE_ASSERT(!alarm->dispatcher.isThreadSafe(), "time advanced from a callback of a dispatcher on it");
+        holds.push_back(std::make_shared<Hold>(Hold{alarm}));
+        posts.push_back(alarm->posts);
+      }
+    }
+  }
+  for (std::size_t i = 0; i < holds.size(); ++i) {
+    posts[i].post([time = shared_from_this(), held = holds[i]] { time->hold(*held); });
+  }
+  const MutexLock lock(lock_);
+  for (const auto& held : holds) {
+    while (!held->reached && lives(held->alarm) && held->alarm->running) {
+      changed_.wait(lock_);
+    }
+  }
+  setNow(new_now);
+  for (const auto& held : holds) {
+    held->released = true;
+  }
+  changed_.notifyAll();
+  for (const auto& held : holds) {
+    while (held->reached && lives(held->alarm) && held->alarm->running && held->alarm->settings == held->settings) {
+      changed_.wait(lock_);
+    }
+  }
+}
+
+void SimulatedTimeSystem::Impl::fireUntil(MonotonicTime target) {
+  {
+    const MutexLock lock(lock_);
+    for (SimulatedAlarm* alarm : alarms_) {
+      alarm->given_up = false;
+    }
+  }
+  for (;;) {
+    runIdle();
+    settle(now());
+    SimulatedAlarm* const alarm = firstDue(target);
+    if (alarm == nullptr) {
+      return;
+    }
+    settle(std::max(now(), alarm->due.load(std::memory_order_relaxed)));
+    serve(*alarm);
+  }
+}
+
+// The alarm that is due first, not after `latest`; null when there is none.
 SimulatedTimeSystem::Impl::SimulatedAlarm* SimulatedTimeSystem::Impl::firstDue(MonotonicTime latest) {
   const MutexLock lock(lock_);
   SimulatedAlarm* first = nullptr;
   for (SimulatedAlarm* alarm : alarms_) {
     const MonotonicTime due = alarm->due.load(std::memory_order_relaxed);
-    if (due <= latest && (first == nullptr || due < first->due.load(std::memory_order_relaxed))) {
+    if (!alarm->given_up && due <= latest && (first == nullptr || due < first->due.load(std::memory_order_relaxed))) {
       first = alarm;
     }
   }
   return first;
 }
 
+// Lets the alarm's dispatcher work at the present time, wherever it runs, until the alarm is set to a later time.
 void SimulatedTimeSystem::Impl::serve(SimulatedAlarm& alarm) {
-  for (int round = 0; round < kMaxRoundsAtOneTime; ++round) {
+  for (int round = 0;; ++round) {
     lock_.lock();
     if (!lives(&alarm) || alarm.due.load(std::memory_order_relaxed) > now()) {
       lock_.unlock();
+      return;
+    }
+    if (round == kMaxRoundsAtOneTime) {
+      alarm.given_up = true;
+      const PostHandle posts = alarm.posts;
+      lock_.unlock();
+      NUNCIO_LOG(Runtime, warn, "dispatcher {}: a timer keeps arming itself with no delay; time goes on without it",
+                 std::string(posts.name()));
       return;
     }
     if (!alarm.running) {
@@ -110,12 +200,12 @@ void SimulatedTimeSystem::Impl::serve(SimulatedAlarm& alarm) {
       alarm.dispatcher.run(RunType::NonBlock);
       continue;
     }
-    NUNCIO_RELEASE_ASSERT(!alarm.dispatcher.isThreadSafe(), "time advanced from a callback of a dispatcher on it");
     const PostHandle posts = alarm.posts;
+    const uint64_t settings = alarm.settings;
     lock_.unlock();
     posts.post([] {});  // wakes the loop, which looks at its timers first
     lock_.lock();
-    while (lives(&alarm) && alarm.running && alarm.due.load(std::memory_order_relaxed) <= now()) {
+    while (lives(&alarm) && alarm.running && alarm.settings == settings) {
       changed_.wait(lock_);
     }
     lock_.unlock();
@@ -140,7 +230,7 @@ void SimulatedTimeSystem::Impl::wakeDue() {
   {
     const MutexLock lock(lock_);
     for (SimulatedAlarm* alarm : alarms_) {
-      if (alarm->due.load(std::memory_order_relaxed) <= now()) {
+      if (alarm->running && alarm->due.load(std::memory_order_relaxed) <= now()) {
         due.push_back(alarm->posts);
       }
     }
@@ -159,13 +249,8 @@ void SimulatedTimeSystem::advanceTimeAndRun(std::chrono::microseconds duration) 
     return;
   }
   const MonotonicTime target = impl_->now() + duration;
-  impl_->runIdle();
-  for (Impl::SimulatedAlarm* alarm = impl_->firstDue(target); alarm != nullptr;) {
-    impl_->setNow(std::max(impl_->now(), alarm->due.load(std::memory_order_relaxed)));
-    impl_->serve(*alarm);
-    alarm = impl_->firstDue(target);
-  }
-  impl_->setNow(target);
+  impl_->fireUntil(target);
+  impl_->settle(target);
   impl_->runIdle();
 }
 

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <exception>
+#include <latch>
 #include <pthread.h>
 #include <sched.h>
 #include <system_error>
@@ -65,6 +66,10 @@ public:
             absl::StrCat("cannot start ", workers_[i].dispatcher->name(), ": ", e.what()));
       }
     }
+    // A pool that is handed out is at work: nobody meets a dispatcher that is about to be bound to its thread.
+    std::latch running(static_cast<std::ptrdiff_t>(threads));
+    runOnAll([&running](Dispatcher&) { running.count_down(); });
+    running.wait();
     return absl::OkStatus();
   }
 

@@ -22,9 +22,9 @@ const char* currentDispatcherName() noexcept;
 
 namespace assert_internal {
 #ifdef NDEBUG
-inline constexpr bool kDebug = false;
+constexpr bool kDebug = false;  // not inline: it may differ between a program and the library
 #else
-inline constexpr bool kDebug = true;
+constexpr bool kDebug = true;
 #endif
 
 [[noreturn]] void fail(const char* file, int line, const char* condition, absl::string_view operation,

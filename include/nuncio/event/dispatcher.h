@@ -28,7 +28,7 @@ enum class RunType {
   RunUntilExit,  // until exit(), also while there is nothing to do
 };
 
-// What a dispatcher did since it was created. Plain counters, free to read.
+// What a dispatcher did since it was created.
 struct DispatcherStats {
   uint64_t iterations = 0;
   uint64_t posts_run = 0;
@@ -42,12 +42,13 @@ struct DispatcherOptions {
   TimeSystem* time_system = nullptr;  // not owned; null: realTimeSystem()
 
   // The most that an iteration does before it polls again, so that callbacks which keep making work starve nobody: so
-  // many batches of posts (> 0), and so much time for posts, for timers and for schedulable callbacks, each, looked at
-  // every 16 callbacks (> 0). What is left runs in the next iteration, in order.
+  // many batches of posts (> 0), and so much time for posts, for timers and for schedulable callbacks, each (> 0; the
+  // clock is looked at for every 8th callback). What is left runs in the next iteration, in order.
   uint32_t max_post_batches_per_iteration = 128;
   std::chrono::microseconds max_callback_time_per_iteration{500};
 
-  // How long the loop spins for posts and descriptors before it blocks: buys latency with a core. 0: not at all.
+  // How long the loop spins for posts and descriptors before it blocks: buys latency with a core. While posts alone
+  // keep it busy, it looks at descriptors and timers in every 8th iteration. 0: not at all.
   std::chrono::microseconds busy_poll{0};
 
   // An exception that escapes from a callback is caught, logged and counted, and the loop goes on; true:
@@ -62,23 +63,27 @@ struct DispatcherOptions {
 //   timer->enableTimer(std::chrono::seconds(1));
 //   dispatcher->run(RunType::RunUntilExit);
 //
-// An iteration: poll; file events and signals; due timers; schedulable callbacks; then, in turns, deferred deletion and
-// a batch of posts. docs/event_loop.md has the picture.
+// An iteration: poll; file events and signals; due timers; what was scheduled for this iteration by the one before;
+// then, in turns, what was scheduled in this one, deferred deletion, and a batch of posts. docs/event_loop.md has the
+// picture.
 //
 // Threads: post, deleteInDispatcherThread, exit, handle, isThreadSafe, name and timeSource from any thread; all else
 // from the thread that runs the loop (before the first run: any one thread). Use from a wrong thread breaks the
-// contract: fatal in a debug build, with the names of dispatcher, thread and operation; undefined in release.
+// contract: fatal in a debug build, with the names of dispatcher, thread and operation; undefined in release. Only
+// destructors and shutdown() may also come from another thread, once the loop has ended.
 // Callbacks are never run or destroyed while a lock is held.
 //
 // Lifetime: the destructor calls shutdown(). Timers, file events and the like may outlive the dispatcher and then do
 // nothing. Other threads that might still post while it is destroyed keep a PostHandle instead of a reference.
+// docs/memory_and_threads.md has this in tables.
 //
 // Contracts: a null callback is fatal in debug; in release it is refused: a timer or schedulable callback that does
 // nothing, false from post, InvalidArgument from the others.
 //
 // Fork: in the child, the dispatcher of the thread that forked goes on to work, with kernel objects of its own that it
 // opens when it is next used. Those of other threads may only be destroyed, once the threads that ran them are known
-// to be gone, as they are after a fork. A child that only calls exec need do nothing.
+// to be gone, as they are after a fork. Until its run() or first other use, a child's posts may wake the parent's loop,
+// to no effect. A child that only calls exec need do nothing.
 class Dispatcher {
 public:
   using RunType = nuncio::RunType;
@@ -105,16 +110,16 @@ public:
 
   // Runs `cb` on the loop's thread, after what was posted before it, and destroys it right after it ran, before the
   // next one runs. What a batch posts runs in a later batch. Any thread; wakes the loop with one system call when it
-  // sleeps, and costs none otherwise. False once the dispatcher is shut down: `cb` is then destroyed on the caller's
-  // thread.
+  // sleeps, and costs none otherwise. False once the dispatcher is shut down, or without memory: `cb` is then destroyed
+  // on the caller's thread.
   virtual bool post(PostCb cb) = 0;
 
-  // Destroys `object` later in this iteration, first in, first out; what its destructor defers goes later still.
+  // Destroys `object` before the loop polls again, first in, first out; what its destructor defers goes later still.
   // Nullptr does nothing. After shutdown(): destroyed by the next clearDeferredDeleteList() or the destructor.
   virtual void deferredDelete(DeferredDeletablePtr object) = 0;
 
-  // Destroys `object` on the loop's thread: in the order of posts, or during shutdown(). After that on the caller's.
-  // Any thread.
+  // Destroys `object` on the loop's thread, in the order of posts, or during shutdown(). Where post() would be
+  // refused, on the caller's. Any thread.
   virtual void deleteInDispatcherThread(DeferredDeletablePtr object) = 0;
 
   // Destroys what is deferred now. Does nothing when called by a destructor that runs in it.
@@ -139,7 +144,7 @@ public:
   virtual absl::string_view name() const = 0;
   virtual TimeSource& timeSource() = 0;
 
-  // The time of the last poll: read once an iteration, at the first call.
+  // The time of this iteration: read at the first call in it, or when it looks for due timers.
   virtual MonotonicTime approximateMonotonicTime() = 0;
   // Reads the clock now, for what follows a long computation.
   virtual void updateApproximateMonotonicTime() = 0;
@@ -152,6 +157,7 @@ public:
   virtual void pushTrackedObject(const TrackedObject* object) = 0;
   virtual void popTrackedObject(const TrackedObject* object) = 0;
 
+  // Free to read, on the dispatcher's thread.
   virtual DispatcherStats stats() const = 0;
 };
 

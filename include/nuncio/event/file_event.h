@@ -26,7 +26,7 @@ enum class FileTriggerType {
 //
 // The descriptor is the caller's: non-blocking, open for as long as the event lives, and closed only after the event is
 // destroyed (a descriptor closed before would be reported for ever through any duplicate). All events on one descriptor
-// have the same trigger type.
+// have the same trigger type. An event with Closed alone enabled holds a duplicate of the descriptor for as long.
 //
 // Errors on the descriptor (EPOLLERR, EPOLLHUP) are reported as those of Read and Write that are enabled, and as Closed
 // where Closed alone is enabled; the next read or write tells the cause. The end of the stream is Read and a read of 0

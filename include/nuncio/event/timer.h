@@ -11,7 +11,8 @@ namespace nuncio {
 //   idle->enableTimer(std::chrono::seconds(30));
 //
 // Timers fire in the order of their deadlines, equal deadlines in the order of arming, and never early against the
-// time source's monotonic clock. Arming, moving and disarming cost O(1), no system call and no allocation.
+// time source's monotonic clock. Arming, moving and disarming cost O(1) (within the current millisecond: the logarithm
+// of the number of timers in it), no system call and no allocation.
 //
 // Threads: the dispatcher's thread only. Lifetime: destroying the timer disarms it, also in its own callback; the
 // callback never runs after that. It may outlive the dispatcher, and then does nothing.

@@ -27,7 +27,8 @@ public:
 
 // Makes SIGSEGV, SIGABRT, SIGFPE, SIGBUS and SIGILL print the dispatcher of the thread that crashed and what it was
 // working on, innermost first, and then do what they did before (a core dump, say). Idempotent; for the whole process;
-// any thread. Allocates nothing when it strikes.
+// any thread, before the dispatchers run, or else a stack overflow on their threads goes unreported. Allocates nothing
+// when it strikes.
 void installCrashHandler();
 
 }  // namespace nuncio

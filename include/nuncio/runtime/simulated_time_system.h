@@ -21,21 +21,25 @@ namespace nuncio {
 //
 // Both clocks start at 0 (the system clock at the epoch). Timers of all dispatchers on this time fire in the order of
 // deadlines; equal deadlines of different dispatchers in the order in which the dispatchers were created. While a timer
-// fires, time is at its deadline, and time never changes inside a callback.
+// fires, time is at its deadline. A run of one thread is the same each time.
 //
-// Threads: any, one call at a time to the functions that advance. Lifetime: longer than its dispatchers.
+// Threads: any, one call at a time to the functions that advance. Lifetime: longer than its dispatchers. Not for use
+// across a fork.
 class SimulatedTimeSystem : public TimeSystem {
 public:
   SimulatedTimeSystem();
   ~SimulatedTimeSystem() override;
 
   // Advances by `duration` (>= 0), stopping at each deadline on the way, and returns when all that is due has run. A
-  // dispatcher that runs on another thread fires its timers there and is waited for; one that no thread runs is run
-  // here (RunType::NonBlock), before the first step, at each and after the last. Not to be called from a callback.
+  // dispatcher that runs on another thread fires its timers there and is waited for, and time stands still in its
+  // callbacks; one that no thread runs is run here (RunType::NonBlock), before the first step, at each and after the
+  // last. A timer that arms itself again with no delay, 1,000 times over, is left until the next call, with a warning
+  // in the log. Not to be called from a callback, nor while a callback on another thread waits for the caller.
   void advanceTimeAndRun(std::chrono::microseconds duration);
 
-  // Advances by `duration`, or to `when` (not before now), at once and without running anything: timers that are due
-  // fire in their dispatcher's next iteration; sleeping loops are woken. For tests of lateness.
+  // Advances by `duration`, or to `when` (not before now), at once, also in the midst of callbacks, and without running
+  // anything: timers that are due fire in their dispatcher's next iteration; sleeping loops are woken. For tests of
+  // lateness.
   void advanceTimeAsync(std::chrono::microseconds duration);
   void setMonotonicTime(MonotonicTime when);
 

@@ -49,8 +49,8 @@ public:
   // thread. Does not wait. False, without a call for the workers concerned, when the pool is stopped.
   virtual bool runOnAll(WorkerCb f) = 0;
 
-  // As above; `done` runs once, on the worker that ends last, after all the others. It is not run when a worker had
-  // stopped already.
+  // As above; `done` runs once, on the worker that ends last, after all the others. It is not run when a worker
+  // stops before it gets to it.
   virtual bool runOnAll(WorkerCb f, PostCb done) = 0;
 
   // Runs what was posted before this call, shuts each dispatcher down on its own thread, and joins. Posts are refused

@@ -1,0 +1,334 @@
+// Promises about allocations: none in steady state for what a loop does all the time. This program counts the calls to
+// operator new, and to malloc too where no sanitizer has replaced it.
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "nuncio/event/dispatcher.h"
+#include "nuncio/runtime/simulated_time_system.h"
+#include "test/test_support/descriptors.h"
+#include "test/test_support/dispatcher_thread.h"
+
+namespace {
+
+std::atomic<int64_t> allocations{0};
+void* volatile sink = nullptr;  // keeps an allocation from being optimised away
+
+void* allocate(std::size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  void* memory = std::malloc(size);
+  if (memory == nullptr) {
+    throw std::bad_alloc();
+  }
+  return memory;
+}
+
+void* allocate(std::size_t size, std::align_val_t alignment) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  const auto align = static_cast<std::size_t>(alignment);
+  void* memory = std::aligned_alloc(align, (size + align - 1) / align * align);
+  if (memory == nullptr) {
+    throw std::bad_alloc();
+  }
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return allocate(size); }
+void* operator new[](std::size_t size) { return allocate(size); }
+void* operator new(std::size_t size, std::align_val_t alignment) { return allocate(size, alignment); }
+void* operator new[](std::size_t size, std::align_val_t alignment) { return allocate(size, alignment); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
+#define NUNCIO_TEST_COUNTS_MALLOC 1
+extern "C" {
+void* __libc_malloc(std::size_t size);                     // NOLINT(bugprone-reserved-identifier)
+void* __libc_calloc(std::size_t count, std::size_t size);  // NOLINT(bugprone-reserved-identifier)
+void* __libc_realloc(void* memory, std::size_t size);      // NOLINT(bugprone-reserved-identifier)
+void* malloc(std::size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_malloc(size);
+}
+void* calloc(std::size_t count, std::size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_calloc(count, size);
+}
+void* realloc(void* memory, std::size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_realloc(memory, size);
+}
+}
+#endif
+
+namespace nuncio::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+// How often one operator new counts: it calls malloc.
+#ifdef NUNCIO_TEST_COUNTS_MALLOC
+constexpr int kPerNew = 2;
+#else
+constexpr int kPerNew = 1;
+#endif
+
+// Allocations of `work`, once the queues have grown to their size in the rounds before.
+template <class F>
+int64_t allocationsOf(F work, int rounds_before = 5) {
+  for (int i = 0; i < rounds_before; ++i) {
+    work();
+  }
+  const int64_t before = allocations;
+  work();
+  return allocations - before;
+}
+
+class AllocationTest : public testing::Test {
+protected:
+  DispatcherPtr dispatcher_ = createDispatcher({.name = "allocations"});
+  int64_t calls_ = 0;
+};
+
+TEST_F(AllocationTest, AreCounted) {
+  EXPECT_GE(allocationsOf([] {
+              auto memory = std::make_unique<std::array<char, 100>>();
+              sink = memory.get();
+            }),
+            1);
+}
+
+TEST_F(AllocationTest, NoneForAPostWithASmallCapture) {
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (int i = 0; i < 1000; ++i) {
+                dispatcher_->post([this] { ++calls_; });
+              }
+              dispatcher_->run(RunType::NonBlock);
+            }));
+  EXPECT_EQ(6000, calls_);
+}
+
+TEST_F(AllocationTest, NoneForAPostWithACaptureOf48Bytes) {
+  const auto capture = [this, padding = std::array<char, kPostCaptureBytes - sizeof(void*)>()] {
+    calls_ += 1 + padding[0];
+  };
+  static_assert(sizeof(capture) == kPostCaptureBytes);
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (int i = 0; i < 1000; ++i) {
+                dispatcher_->post(capture);
+              }
+              dispatcher_->run(RunType::NonBlock);
+            }));
+  EXPECT_EQ(6000, calls_);
+}
+
+TEST_F(AllocationTest, OneForAPostWithALargerCapture) {
+  const auto capture = [this, padding = std::array<char, kPostCaptureBytes>()] { calls_ += 1 + padding[0]; };
+  EXPECT_EQ(100, allocationsOf([&] {
+                   for (int i = 0; i < 100; ++i) {
+                     dispatcher_->post(capture);
+                   }
+                   dispatcher_->run(RunType::NonBlock);
+                 }) / kPerNew);
+}
+
+TEST_F(AllocationTest, NoneForPostsThatPost) {
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (int i = 0; i < 100; ++i) {
+                dispatcher_->post([this] { dispatcher_->post([this] { ++calls_; }); });
+              }
+              dispatcher_->run(RunType::Block);
+            }));
+}
+
+TEST_F(AllocationTest, NoneForPostsFromAnotherThread) {
+  DispatcherThread thread(*dispatcher_);
+  std::atomic<int> ran{0};
+  EXPECT_EQ(0, allocationsOf([&] {
+              ran = 0;
+              for (int i = 0; i < 100; ++i) {
+                dispatcher_->post([&ran] { ++ran; });
+                while (ran.load() <= i) {  // one at a time: the queue stays of one size
+                }
+              }
+            }));
+}
+
+TEST_F(AllocationTest, NoneForRearmingAndFiringATimer) {
+  TimerPtr timer = dispatcher_->createTimer([this] { ++calls_; });
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (int i = 0; i < 100; ++i) {
+                timer->enableTimer(1s);
+                timer->enableHRTimer(50us);
+                timer->enableTimer(0ms);
+                dispatcher_->run(RunType::NonBlock);
+              }
+            }));
+  EXPECT_EQ(600, calls_);
+}
+
+TEST_F(AllocationTest, NoneForArmingMovingAndDisarmingManyTimersOfAllDistances) {
+  std::vector<TimerPtr> timers;
+  for (int i = 0; i < 1000; ++i) {
+    timers.push_back(dispatcher_->createTimer([this] { ++calls_; }));
+  }
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (size_t i = 0; i < timers.size(); ++i) {
+                timers[i]->enableTimer(std::chrono::milliseconds(int64_t{1} << (i % 40)));
+                timers[i]->enableTimer(std::chrono::milliseconds(1 + i * 37 % 5000));
+              }
+              dispatcher_->run(RunType::NonBlock);
+              for (const TimerPtr& timer : timers) {
+                timer->disableTimer();
+              }
+            }));
+}
+
+TEST_F(AllocationTest, NoneForTimersThatFireAsTimePasses) {
+  SimulatedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.time_system = &time});
+  std::vector<TimerPtr> timers;
+  for (int i = 0; i < 500; ++i) {
+    timers.push_back(dispatcher->createTimer([this] { ++calls_; }));
+  }
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (size_t i = 0; i < timers.size(); ++i) {
+                timers[i]->enableTimer(std::chrono::milliseconds(1 + i * 37 % 5000));
+              }
+              for (int i = 0; i < 100; ++i) {
+                time.advanceTimeAsync(51ms);
+                dispatcher->run(RunType::NonBlock);
+              }
+            }));
+  EXPECT_EQ(6 * 500, calls_);
+}
+
+TEST_F(AllocationTest, NoneForTheDeliveryOfAFileEvent) {
+  Pair pair = makeSocketPair();
+  auto event = dispatcher_->createFileEvent(
+      pair.watched.get(), [this](uint32_t) { ++calls_; }, FileTriggerType::Level, FileReadyType::Write);
+  ASSERT_TRUE(event.ok());
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (int i = 0; i < 100; ++i) {
+                dispatcher_->run(RunType::NonBlock);
+              }
+            }));
+  EXPECT_EQ(600, calls_);
+}
+
+TEST_F(AllocationTest, NoneForActivatingAndChangingAFileEvent) {
+  Pair pair = makeSocketPair();
+  auto event = dispatcher_->createFileEvent(
+      pair.watched.get(), [this](uint32_t) { ++calls_; }, FileTriggerType::Level, FileReadyType::Read);
+  ASSERT_TRUE(event.ok());
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (int i = 0; i < 100; ++i) {
+                (*event)->activate(FileReadyType::Read);
+                (*event)->setEnabled(FileReadyType::Write);
+                dispatcher_->run(RunType::NonBlock);
+                (*event)->setEnabled(FileReadyType::Read);
+              }
+            }));
+}
+
+TEST_F(AllocationTest, NoneForDeferredDeletion) {
+  struct Object : DeferredDeletable {};
+  constexpr int kObjects = 100;
+  std::vector<DeferredDeletablePtr> objects;
+  objects.reserve(kObjects);
+  const auto refill = [&] {
+    for (int i = 0; i < kObjects; ++i) {
+      objects.push_back(std::make_unique<Object>());
+    }
+  };
+  const auto defer = [&] {
+    for (DeferredDeletablePtr& object : objects) {
+      dispatcher_->deferredDelete(std::move(object));
+    }
+    objects.clear();
+    dispatcher_->clearDeferredDeleteList();
+  };
+  for (int i = 0; i < 5; ++i) {
+    refill();
+    defer();
+  }
+  refill();
+  EXPECT_EQ(0, allocationsOf(defer, 0));
+}
+
+TEST_F(AllocationTest, NoneForDeletionInTheDispatchersThread) {
+  struct Object : DeferredDeletable {};
+  constexpr int kObjects = 100;
+  std::vector<DeferredDeletablePtr> objects;
+  objects.reserve(kObjects);
+  int64_t made = 0;
+  for (int round = 0; round < 6; ++round) {
+    for (int i = 0; i < kObjects; ++i) {
+      objects.push_back(std::make_unique<Object>());
+    }
+    made = allocationsOf(
+        [&] {
+          for (DeferredDeletablePtr& object : objects) {
+            dispatcher_->deleteInDispatcherThread(std::move(object));
+          }
+          objects.clear();
+          dispatcher_->run(RunType::NonBlock);
+        },
+        0);
+  }
+  EXPECT_EQ(0, made);
+}
+
+TEST_F(AllocationTest, NoneForSchedulingACallback) {
+  SchedulableCallbackPtr current = dispatcher_->createSchedulableCallback([this] { ++calls_; });
+  SchedulableCallbackPtr next = dispatcher_->createSchedulableCallback([this] { ++calls_; });
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (int i = 0; i < 100; ++i) {
+                current->scheduleCurrentIteration();
+                next->scheduleNextIteration();
+                current->cancel();
+                current->scheduleCurrentIteration();
+                dispatcher_->run(RunType::Block);
+              }
+            }));
+  EXPECT_EQ(1200, calls_);
+}
+
+TEST_F(AllocationTest, OneForATimerAndOneForASchedulableCallback) {
+  std::vector<TimerPtr> timers(11);
+  std::vector<SchedulableCallbackPtr> callbacks(11);
+  int i = 0;
+  EXPECT_LE(allocationsOf([&] { timers[i++] = dispatcher_->createTimer([this] { ++calls_; }); }) / kPerNew, 1);
+  i = 0;
+  EXPECT_LE(
+      allocationsOf([&] { callbacks[i++] = dispatcher_->createSchedulableCallback([this] { ++calls_; }); }) / kPerNew,
+      1);
+}
+
+TEST_F(AllocationTest, NoneForExitAndTheApproximateTimeAndStats) {
+  EXPECT_EQ(0, allocationsOf([&] {
+              dispatcher_->exit();
+              dispatcher_->run(RunType::RunUntilExit);
+              dispatcher_->approximateMonotonicTime();
+              dispatcher_->updateApproximateMonotonicTime();
+              dispatcher_->stats();
+            }));
+}
+
+}  // namespace
+}  // namespace nuncio::test

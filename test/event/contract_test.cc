@@ -1,0 +1,388 @@
+// What breaks the library's contract: fatal in a debug build, with a message that says what, and a defined refusal in a
+// release build.
+
+#include "test/test_support/contract.h"
+
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "nuncio/event/dispatcher.h"
+#include "test/test_support/descriptors.h"
+#include "test/test_support/dispatcher_thread.h"
+#include "test/test_support/lifetime_probe.h"
+
+namespace nuncio::test {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::AllOf;
+using testing::ContainsRegex;
+using testing::HasSubstr;
+
+class ContractTest : public testing::Test {
+protected:
+  ContractTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+
+  Pair pair_ = makeSocketPair();
+  DispatcherPtr dispatcher_ = createDispatcher({.name = "contracted"});
+};
+
+// Null callbacks
+
+using NullCallbackTest = ContractTest;
+
+TEST_F(NullCallbackTest, OfATimerIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        TimerPtr timer = dispatcher_->createTimer(nullptr);
+        ASSERT_NE(nullptr, timer);  // it does nothing
+        timer->enableTimer(0ms);
+        dispatcher_->run(RunType::Block);
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("createTimer")));
+}
+
+TEST_F(NullCallbackTest, OfASchedulableCallbackIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback(nullptr);
+        ASSERT_NE(nullptr, callback);
+        callback->scheduleCurrentIteration();
+        dispatcher_->run(RunType::Block);
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("createSchedulableCallback")));
+}
+
+TEST_F(NullCallbackTest, OfAPostIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        EXPECT_FALSE(dispatcher_->post(nullptr));
+        dispatcher_->run(RunType::Block);
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("post")));
+}
+
+TEST_F(NullCallbackTest, OfAPostThroughAHandleIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(EXPECT_FALSE(dispatcher_->handle().post(nullptr)), HasSubstr("contracted"));
+}
+
+TEST_F(NullCallbackTest, OfAFileEventIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        const auto event =
+            dispatcher_->createFileEvent(pair_.watched.get(), nullptr, FileTriggerType::Edge, FileReadyType::Read);
+        EXPECT_TRUE(absl::IsInvalidArgument(event.status())) << event.status();
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("createFileEvent")));
+}
+
+TEST_F(NullCallbackTest, OfASignalIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        const auto event = dispatcher_->listenForSignal(SIGUSR1, nullptr);
+        EXPECT_TRUE(absl::IsInvalidArgument(event.status())) << event.status();
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("listenForSignal")));
+}
+
+TEST_F(NullCallbackTest, IsAlsoAnEmptyStdFunctionOrANullFunctionPointer) {
+  EXPECT_CONTRACT_VIOLATION(EXPECT_FALSE(dispatcher_->post(std::function<void()>())), HasSubstr("post"));
+  void (*const none)() = nullptr;
+  EXPECT_CONTRACT_VIOLATION(EXPECT_FALSE(dispatcher_->post(none)), HasSubstr("post"));
+}
+
+// Negative durations
+
+using NegativeDurationTest = ContractTest;
+
+TEST_F(NegativeDurationTest, OfATimerIsRefusedWithTheValueInTheMessage) {
+  TimerPtr timer = dispatcher_->createTimer([] { FAIL() << "fired"; });
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        timer->enableTimer(-4321ms);
+        EXPECT_FALSE(timer->enabled());
+        dispatcher_->run(RunType::Block);
+      },
+      AllOf(HasSubstr("-4321"), HasSubstr("contracted"), HasSubstr("enableTimer")));
+}
+
+TEST_F(NegativeDurationTest, OfAHighResolutionTimerIsRefusedWithTheValueInTheMessage) {
+  TimerPtr timer = dispatcher_->createTimer([] { FAIL() << "fired"; });
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        timer->enableHRTimer(-77us);
+        EXPECT_FALSE(timer->enabled());
+        dispatcher_->run(RunType::Block);
+      },
+      AllOf(HasSubstr("-77"), HasSubstr("contracted"), HasSubstr("enableHRTimer")));
+}
+
+TEST_F(NegativeDurationTest, TheSmallestIsRefusedToo) {
+  TimerPtr timer = dispatcher_->createTimer([] { FAIL() << "fired"; });
+  EXPECT_CONTRACT_VIOLATION(timer->enableTimer(std::chrono::milliseconds::min()), HasSubstr("-9223372036854775808"));
+  EXPECT_CONTRACT_VIOLATION(timer->enableHRTimer(std::chrono::microseconds::min()), HasSubstr("-9223372036854775808"));
+}
+
+// File events
+
+class FileEventContractTest : public ContractTest {
+protected:
+  FileEventPtr event_ = *dispatcher_->createFileEvent(
+      pair_.watched.get(), [](uint32_t) { FAIL() << "called"; }, FileTriggerType::Edge, FileReadyType::Read);
+};
+
+TEST_F(FileEventContractTest, ActivatingNothingIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        event_->activate(0);
+        dispatcher_->run(RunType::NonBlock);
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("activate")));
+}
+
+TEST_F(FileEventContractTest, ActivatingUnknownBitsIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        event_->activate(FileReadyType::Read | 0x100);
+        dispatcher_->run(RunType::NonBlock);
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("activate")));
+}
+
+TEST_F(FileEventContractTest, EnablingUnknownBitsIsRefused) {
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        EXPECT_FALSE(event_->setEnabled(0x8));
+        dispatcher_->run(RunType::NonBlock);
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("setEnabled")));
+}
+
+// The loop
+
+using LoopContractTest = ContractTest;
+
+TEST_F(LoopContractTest, RunWithinACallbackIsRefused) {
+  int calls = 0;
+  dispatcher_->post([&] {
+    ++calls;
+    dispatcher_->run(RunType::NonBlock);
+  });
+  dispatcher_->post([&] { ++calls; });
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        dispatcher_->run(RunType::Block);
+        EXPECT_EQ(2, calls);
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("run")));
+}
+
+TEST_F(LoopContractTest, ShutdownWithinACallbackIsRefused) {
+  int calls = 0;
+  dispatcher_->post([&] {
+    ++calls;
+    dispatcher_->shutdown();
+  });
+  dispatcher_->post([&] { ++calls; });
+  EXPECT_CONTRACT_VIOLATION(
+      {
+        dispatcher_->run(RunType::Block);
+        EXPECT_EQ(2, calls);
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("shutdown")));
+}
+
+// Use from a wrong thread: names dispatcher, thread and operation. Undefined in a release build.
+
+class WrongThreadTest : public ContractTest {
+protected:
+  void SetUp() override {
+    if (!kDebugBuild) {
+      GTEST_SKIP() << "undefined in a release build";
+    }
+    timer_ = dispatcher_->createTimer([] {});
+    callback_ = dispatcher_->createSchedulableCallback([] {});
+    event_ =
+        *dispatcher_->createFileEvent(pair_.watched.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
+    dispatcher_->run(RunType::NonBlock);  // from now on this thread is the loop's
+  }
+
+  // Ends the process in `f`, on a thread other than the loop's.
+  template <class F>
+  static void onAnotherThread(F f) {
+    std::thread(f).join();
+  }
+  static auto names(const std::string& operation) {
+    return AllOf(HasSubstr("contracted"), ContainsRegex("thread [0-9]+"), HasSubstr(operation));
+  }
+
+  TimerPtr timer_;
+  SchedulableCallbackPtr callback_;
+  FileEventPtr event_;
+};
+
+TEST_F(WrongThreadTest, CreatingATimerIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { dispatcher_->createTimer([] {}); }), names("createTimer"));
+}
+
+TEST_F(WrongThreadTest, CreatingASchedulableCallbackIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { dispatcher_->createSchedulableCallback([] {}); }),
+                          names("createSchedulableCallback"));
+}
+
+TEST_F(WrongThreadTest, CreatingAFileEventIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] {
+                            (void)dispatcher_->createFileEvent(
+                                pair_.peer.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
+                          }),
+                          names("createFileEvent"));
+}
+
+TEST_F(WrongThreadTest, ListeningForASignalIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { (void)dispatcher_->listenForSignal(SIGUSR1, [] {}); }),
+                          names("listenForSignal"));
+}
+
+TEST_F(WrongThreadTest, DeferringADeletionIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { dispatcher_->deferredDelete(makeDeferred([] {})); }),
+                          names("deferredDelete"));
+}
+
+TEST_F(WrongThreadTest, ClearingTheDeferredListIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { dispatcher_->clearDeferredDeleteList(); }),
+                          names("clearDeferredDeleteList"));
+}
+
+TEST_F(WrongThreadTest, ReadingTheApproximateTimeIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { (void)dispatcher_->approximateMonotonicTime(); }),
+                          names("approximateMonotonicTime"));
+}
+
+TEST_F(WrongThreadTest, ArmingATimerIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { timer_->enableTimer(1ms); }), names("enableTimer"));
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { timer_->enableHRTimer(1us); }), names("enableHRTimer"));
+}
+
+TEST_F(WrongThreadTest, DisarmingATimerIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { timer_->disableTimer(); }), names("disableTimer"));
+}
+
+TEST_F(WrongThreadTest, DestroyingAHandleWhileTheLoopRunsIsFatal) {
+  // Once the loop has ended, any thread may: see LifetimeTest.
+  EXPECT_DEBUG_DEATH_ONLY(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        TimerPtr timer = running->createTimer([] {});
+        DispatcherThread thread(*running);
+        timer.reset();
+      },
+      names("Timer"));
+  EXPECT_DEBUG_DEATH_ONLY(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        SchedulableCallbackPtr callback = running->createSchedulableCallback([] {});
+        DispatcherThread thread(*running);
+        callback.reset();
+      },
+      names("SchedulableCallback"));
+  EXPECT_DEBUG_DEATH_ONLY(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        FileEventPtr event =
+            *running->createFileEvent(pair_.peer.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
+        DispatcherThread thread(*running);
+        event.reset();
+      },
+      names("FileEvent"));
+}
+
+TEST_F(WrongThreadTest, DestroyingTheDispatcherWhileItsLoopRunsIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        DispatcherThread thread(*running);
+        running.reset();
+      },
+      names("Dispatcher"));
+}
+
+TEST_F(WrongThreadTest, ShuttingDownWhileTheLoopRunsIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        DispatcherThread thread(*running);
+        running->shutdown();
+      },
+      names("shutdown"));
+}
+
+TEST_F(WrongThreadTest, RunningWhileTheLoopRunsIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        DispatcherThread thread(*running);
+        running->run(RunType::NonBlock);
+      },
+      names("run"));
+}
+
+TEST_F(WrongThreadTest, SchedulingIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { callback_->scheduleCurrentIteration(); }),
+                          names("scheduleCurrentIteration"));
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { callback_->scheduleNextIteration(); }), names("scheduleNextIteration"));
+}
+
+TEST_F(WrongThreadTest, CancellingIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { callback_->cancel(); }), names("cancel"));
+}
+
+TEST_F(WrongThreadTest, ActivatingAFileEventIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { event_->activate(FileReadyType::Read); }), names("activate"));
+}
+
+TEST_F(WrongThreadTest, EnablingAFileEventIsFatal) {
+  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { event_->setEnabled(FileReadyType::Write); }), names("setEnabled"));
+}
+
+TEST_F(WrongThreadTest, WhileTheLoopRunsOnAnotherThreadIsFatalToo) {
+  EXPECT_DEBUG_DEATH_ONLY(
+      {
+        DispatcherPtr running = createDispatcher({.name = "running elsewhere"});
+        DispatcherThread thread(*running);
+        running->createTimer([] {});
+      },
+      AllOf(HasSubstr("running elsewhere"), ContainsRegex("thread [0-9]+"), HasSubstr("createTimer")));
+}
+
+TEST_F(WrongThreadTest, MessageNamesTheDispatcherOfTheCallingThreadToo) {
+  EXPECT_DEBUG_DEATH_ONLY(
+      {
+        DispatcherPtr caller = createDispatcher({.name = "the caller"});
+        DispatcherThread thread(*caller);
+        thread.call([&] { dispatcher_->createTimer([] {}); });
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("the caller"), HasSubstr("createTimer")));
+}
+
+TEST_F(WrongThreadTest, PostExitHandleNameAndTimeSourceAreForAnyThread) {
+  onAnotherThread([&] {
+    EXPECT_TRUE(dispatcher_->post([] {}));
+    dispatcher_->deleteInDispatcherThread(makeDeferred([] {}));
+    EXPECT_TRUE(dispatcher_->handle().post([] {}));
+    EXPECT_FALSE(dispatcher_->isThreadSafe());
+    EXPECT_EQ("contracted", dispatcher_->name());
+    dispatcher_->timeSource().monotonicTime();
+    dispatcher_->exit();
+  });
+  dispatcher_->run(RunType::RunUntilExit);
+}
+
+}  // namespace
+}  // namespace nuncio::test

@@ -1,0 +1,325 @@
+// Dispatchers across fork(): the child's goes on to work with kernel objects of its own, the parent's is unharmed.
+
+#include <chrono>
+#include <csignal>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unistd.h>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "nuncio/event/dispatcher.h"
+#include "nuncio/runtime/simulated_time_system.h"
+#include "test/test_support/child_process.h"
+#include "test/test_support/descriptors.h"
+#include "test/test_support/dispatcher_thread.h"
+
+namespace nuncio::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+class ForkTest : public testing::Test {
+protected:
+  FileEventPtr watch(int fd, int& calls) {
+    auto event =
+        dispatcher_->createFileEvent(fd, [&calls](uint32_t) { ++calls; }, FileTriggerType::Level, FileReadyType::Read);
+    EXPECT_TRUE(event.ok()) << event.status();
+    return *std::move(event);
+  }
+  // The parent's registration still reports.
+  void expectStillReports(int& calls) {
+    EXPECT_EQ(0, calls);
+    writeText(pair_.peer.get(), "x");
+    dispatcher_->run(RunType::NonBlock);
+    EXPECT_EQ(1, calls);
+    EXPECT_EQ("x", readAvailable(pair_.watched.get()));
+    dispatcher_->run(RunType::NonBlock);
+    EXPECT_EQ(1, calls);
+  }
+
+  Pair pair_ = makeSocketPair();
+  DispatcherPtr dispatcher_ = createDispatcher({.name = "forked"});
+};
+
+TEST_F(ForkTest, ChildRunsPostsTimersAndScheduledCallbacks) {
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([this] {
+              int calls = 0;
+              dispatcher_->post([&] { ++calls; });
+              TimerPtr timer = dispatcher_->createTimer([&] { ++calls; });
+              timer->enableTimer(2ms);
+              SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([&] { ++calls; });
+              callback->scheduleNextIteration();
+              dispatcher_->run(RunType::Block);
+              CHILD_CHECK(calls == 3);
+            }));
+}
+
+TEST_F(ForkTest, TimerThatWasArmedBeforeFiresInBoth) {
+  int calls = 0;
+  TimerPtr timer = dispatcher_->createTimer([&] { ++calls; });
+  timer->enableTimer(20ms);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::Block);
+              CHILD_CHECK(calls == 1);
+            }));
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(1, calls);
+}
+
+TEST_F(ForkTest, PostFromBeforeRunsInBoth) {
+  int calls = 0;
+  dispatcher_->post([&] { ++calls; });
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::Block);
+              CHILD_CHECK(calls == 1);
+            }));
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(1, calls);
+}
+
+TEST_F(ForkTest, FileEventFromBeforeReportsInTheChild) {
+  int calls = 0;
+  FileEventPtr event = watch(pair_.watched.get(), calls);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              writeText(pair_.peer.get(), "x");
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 1);
+              CHILD_CHECK(readAvailable(pair_.watched.get()) == "x");
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 1);
+            }));
+  expectStillReports(calls);
+}
+
+TEST_F(ForkTest, EdgeEventFromBeforeReportsInTheChild) {
+  int calls = 0;
+  auto event = dispatcher_->createFileEvent(
+      pair_.watched.get(), [&](uint32_t) { ++calls; }, FileTriggerType::Edge, FileReadyType::Read);
+  ASSERT_TRUE(event.ok());
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::NonBlock);
+              writeText(pair_.peer.get(), "x");
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 1);
+              readAvailable(pair_.watched.get());
+            }));
+}
+
+TEST_F(ForkTest, NewFileEventsWorkInTheChild) {
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              int calls = 0;
+              Pair own = makeSocketPair();
+              FileEventPtr event = watch(own.watched.get(), calls);
+              writeText(own.peer.get(), "x");
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 1);
+            }));
+}
+
+TEST_F(ForkTest, ParentIsUnharmedWhenTheChildDestroysItsFileEvent) {
+  int calls = 0;
+  FileEventPtr event = watch(pair_.watched.get(), calls);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] { event.reset(); }));
+  expectStillReports(calls);
+}
+
+TEST_F(ForkTest, ParentIsUnharmedWhenTheChildSilencesItsFileEvent) {
+  int calls = 0;
+  FileEventPtr event = watch(pair_.watched.get(), calls);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              CHILD_CHECK(event->setEnabled(0));
+              dispatcher_->run(RunType::Block);
+            }));
+  expectStillReports(calls);
+}
+
+TEST_F(ForkTest, ParentIsUnharmedWhenTheChildDestroysTheDispatcher) {
+  int calls = 0;
+  FileEventPtr event = watch(pair_.watched.get(), calls);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_.reset();
+              event.reset();
+            }));
+  expectStillReports(calls);
+}
+
+TEST_F(ForkTest, ParentIsUnharmedWhenTheChildDestroysTheEventAndThenTheDispatcher) {
+  int calls = 0;
+  FileEventPtr event = watch(pair_.watched.get(), calls);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              event.reset();
+              dispatcher_.reset();
+            }));
+  expectStillReports(calls);
+}
+
+TEST_F(ForkTest, ParentIsUnharmedWhenTheChildShutsDownAfterRunning) {
+  int calls = 0;
+  FileEventPtr event = watch(pair_.watched.get(), calls);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::NonBlock);
+              event.reset();
+              dispatcher_->shutdown();
+              dispatcher_.reset();
+            }));
+  expectStillReports(calls);
+}
+
+TEST_F(ForkTest, ParentsTimersAreUnharmedByTheChilds) {
+  int calls = 0;
+  TimerPtr timer = dispatcher_->createTimer([&] { ++calls; });
+  timer->enableTimer(30ms);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              timer->enableTimer(1h);  // on a timer of the kernel that is shared, this would move the parent's
+              dispatcher_->run(RunType::NonBlock);
+              timer->disableTimer();
+              dispatcher_->run(RunType::Block);
+            }));
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(1, calls);
+}
+
+TEST_F(ForkTest, WakesOfTheChildDoNotReachTheParent) {
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              bool ran = false;
+              dispatcher_->post([&] { ran = true; });
+              dispatcher_->exit();
+              dispatcher_->run(RunType::RunUntilExit);
+              CHILD_CHECK(ran);
+            }));
+  bool fired = false;
+  TimerPtr timer = dispatcher_->createTimer([&] {
+    fired = true;
+    dispatcher_->exit();
+  });
+  timer->enableTimer(2ms);
+  dispatcher_->run(RunType::RunUntilExit);  // the child's exit was not for this one
+  EXPECT_TRUE(fired);
+}
+
+TEST_F(ForkTest, WithinACallbackTheChildGoesOnWithItsLoop) {
+  bool child = false;
+  bool fired = false;
+  pid_t pid = -1;
+  TimerPtr timer = dispatcher_->createTimer([&] { fired = true; });
+  dispatcher_->post([&] {
+    pid = fork();
+    child = pid == 0;
+    timer->enableTimer(2ms);
+  });
+  dispatcher_->run(RunType::Block);
+  if (child) {
+    _exit(fired ? 0 : 1);
+  }
+  EXPECT_EQ("", waitForChild(pid));
+  EXPECT_TRUE(fired);
+}
+
+TEST_F(ForkTest, WithinAFileEventCallbackTheChildGoesOnWithItsLoop) {
+  bool child = false;
+  pid_t pid = -1;
+  int calls = 0;
+  FileEventPtr event;
+  event = *dispatcher_->createFileEvent(
+      pair_.watched.get(),
+      [&](uint32_t) {
+        if (++calls == 1) {
+          pid = fork();
+          child = pid == 0;
+        } else {
+          event.reset();
+        }
+      },
+      FileTriggerType::Level, FileReadyType::Write);
+  dispatcher_->run(RunType::Block);
+  if (child) {
+    _exit(calls == 2 ? 0 : 1);
+  }
+  EXPECT_EQ("", waitForChild(pid));
+  EXPECT_EQ(2, calls);
+}
+
+TEST_F(ForkTest, SignalInTheChildReachesTheChildAlone) {
+  int calls = 0;
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
+  ASSERT_TRUE(event.ok()) << event.status();
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::NonBlock);
+              raise(SIGUSR1);
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 1);
+            }));
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(0, calls);
+  raise(SIGUSR1);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(1, calls);
+}
+
+TEST_F(ForkTest, GrandchildWorksToo) {
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([this] {
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(runInChild([this] {
+                            int calls = 0;
+                            TimerPtr timer = dispatcher_->createTimer([&] { ++calls; });
+                            timer->enableTimer(1ms);
+                            dispatcher_->run(RunType::Block);
+                            CHILD_CHECK(calls == 1);
+                          }).empty());
+            }));
+}
+
+TEST_F(ForkTest, ChildOfManyDispatchersUsesEachOfThem) {
+  DispatcherPtr other = createDispatcher({.name = "other"});
+  EXPECT_EQ("", runInChild([&] {
+              int calls = 0;
+              for (Dispatcher* dispatcher : {dispatcher_.get(), other.get()}) {
+                TimerPtr timer = dispatcher->createTimer([&] { ++calls; });
+                timer->enableTimer(1ms);
+                dispatcher->run(RunType::Block);
+              }
+              CHILD_CHECK(calls == 2);
+            }));
+}
+
+TEST_F(ForkTest, ChildMayDestroyTheDispatcherOfAThreadThatIsGone) {
+  DispatcherThread thread(*dispatcher_);
+  thread.call([] {});
+  EXPECT_EQ("", runInChild([&] { dispatcher_.reset(); }));
+  thread.call([] {});  // the parent's loop goes on
+}
+
+TEST_F(ForkTest, SimulatedTimeGoesOnInTheChild) {
+  SimulatedTimeSystem time;
+  DispatcherPtr simulated = createDispatcher({.time_system = &time});
+  int calls = 0;
+  TimerPtr timer = simulated->createTimer([&] { ++calls; });
+  timer->enableTimer(1h);
+  EXPECT_EQ("", runInChild([&] {
+              time.advanceTimeAndRun(1h);
+              CHILD_CHECK(calls == 1);
+            }));
+  EXPECT_EQ(0, calls);
+  time.advanceTimeAndRun(1h);
+  EXPECT_EQ(1, calls);
+}
+
+}  // namespace
+}  // namespace nuncio::test

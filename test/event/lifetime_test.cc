@@ -1,0 +1,344 @@
+// Handles against the end of what they belong to: destroyed in their own callbacks, after shutdown(), after the
+// dispatcher.
+
+#include <chrono>
+#include <csignal>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "nuncio/event/dispatcher.h"
+#include "test/test_support/descriptors.h"
+#include "test/test_support/dispatcher_thread.h"
+#include "test/test_support/lifetime_probe.h"
+
+namespace nuncio::test {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+class LifetimeTest : public testing::Test {
+public:
+  FileEventPtr fileEvent(FileReadyCb cb) {
+    auto event =
+        dispatcher_->createFileEvent(pair_.watched.get(), std::move(cb), FileTriggerType::Level, FileReadyType::Write);
+    EXPECT_TRUE(event.ok()) << event.status();
+    return *std::move(event);
+  }
+  SignalEventPtr signalEvent(SignalCb cb) {
+    auto event = dispatcher_->listenForSignal(SIGUSR1, std::move(cb));
+    EXPECT_TRUE(event.ok()) << event.status();
+    return *std::move(event);
+  }
+
+protected:
+  std::vector<std::string> order_;
+  Pair pair_ = makeSocketPair();
+  DispatcherPtr dispatcher_ = createDispatcher({.name = "lifetime"});
+};
+
+// In its own callback: the captures live until the callback has returned.
+
+TEST_F(LifetimeTest, TimerDestroyedInItsCallbackKeepsItsCapturesUntilItReturns) {
+  TimerPtr timer;
+  timer = dispatcher_->createTimer([this, &timer, text = std::make_unique<std::string>("alive")] {
+    timer.reset();
+    order_.push_back(*text);
+  });
+  timer->enableTimer(0ms);
+  dispatcher_->run(RunType::Block);
+  EXPECT_THAT(order_, ElementsAre("alive"));
+}
+
+TEST_F(LifetimeTest, SchedulableCallbackDestroyedInItsCallbackKeepsItsCapturesUntilItReturns) {
+  SchedulableCallbackPtr callback;
+  callback = dispatcher_->createSchedulableCallback([this, &callback, text = std::make_unique<std::string>("alive")] {
+    callback.reset();
+    order_.push_back(*text);
+  });
+  callback->scheduleCurrentIteration();
+  dispatcher_->run(RunType::Block);
+  EXPECT_THAT(order_, ElementsAre("alive"));
+}
+
+TEST_F(LifetimeTest, FileEventDestroyedInItsCallbackKeepsItsCapturesUntilItReturns) {
+  FileEventPtr event;
+  event = fileEvent([this, &event, text = std::make_unique<std::string>("alive")](uint32_t) {
+    event.reset();
+    order_.push_back(*text);
+  });
+  dispatcher_->run(RunType::Block);
+  EXPECT_THAT(order_, ElementsAre("alive"));
+}
+
+TEST_F(LifetimeTest, SignalEventDestroyedInItsCallbackKeepsItsCapturesUntilItReturns) {
+  SignalEventPtr event;
+  event = signalEvent([this, &event, text = std::make_unique<std::string>("alive")] {
+    event.reset();
+    order_.push_back(*text);
+  });
+  raise(SIGUSR1);
+  dispatcher_->run(RunType::Block);
+  EXPECT_THAT(order_, ElementsAre("alive"));
+}
+
+TEST_F(LifetimeTest, FileEventWithAnActivationPendingMayBeDestroyedInItsCallback) {
+  FileEventPtr event;
+  int calls = 0;
+  event = fileEvent([&](uint32_t) {
+    ++calls;
+    event->activate(FileReadyType::Read);
+    event.reset();
+  });
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(1, calls);
+}
+
+TEST_F(LifetimeTest, TimerThatRearmsAndThenDestroysItselfInItsCallbackIsGone) {
+  TimerPtr timer;
+  int calls = 0;
+  timer = dispatcher_->createTimer([&] {
+    ++calls;
+    timer->enableTimer(0ms);
+    timer.reset();
+  });
+  timer->enableTimer(0ms);
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(1, calls);
+}
+
+TEST_F(LifetimeTest, SchedulableCallbackThatReschedulesAndThenDestroysItselfIsGone) {
+  SchedulableCallbackPtr callback;
+  int calls = 0;
+  callback = dispatcher_->createSchedulableCallback([&] {
+    ++calls;
+    callback->scheduleCurrentIteration();
+    callback.reset();
+  });
+  callback->scheduleCurrentIteration();
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(1, calls);
+}
+
+TEST_F(LifetimeTest, HandleMayBeReplacedByANewOneInItsCallback) {
+  TimerPtr timer;
+  timer = dispatcher_->createTimer([&] {
+    order_.push_back("first");
+    timer = dispatcher_->createTimer([&] { order_.push_back("second"); });
+    timer->enableTimer(0ms);
+  });
+  timer->enableTimer(0ms);
+  dispatcher_->run(RunType::Block);
+  EXPECT_THAT(order_, ElementsAre("first", "second"));
+}
+
+TEST_F(LifetimeTest, OwnerOfAllKindsOfHandlesMayDestroyItselfInAnyOfTheirCallbacks) {
+  class Owner {
+  public:
+    Owner(LifetimeTest& test, std::unique_ptr<Owner>& self, Dispatcher& dispatcher)
+        : timer_(dispatcher.createTimer([&self] { self.reset(); })),
+          callback_(dispatcher.createSchedulableCallback([&self] { self.reset(); })),
+          event_(test.fileEvent([&self](uint32_t) { self.reset(); })),
+          signal_(test.signalEvent([&self] { self.reset(); })) {}
+    void start(int kind) {
+      // All are due; the one that comes first ends the others.
+      timer_->enableTimer(0ms);
+      callback_->scheduleCurrentIteration();
+      raise(SIGUSR1);
+      switch (kind) {
+        case 0:
+          event_->setEnabled(0);
+          break;
+        case 1:
+          event_->setEnabled(0);
+          timer_->disableTimer();
+          break;
+        case 2:
+          callback_->cancel();
+          break;
+        default:
+          event_->activate(FileReadyType::Write);
+      }
+    }
+
+  private:
+    TimerPtr timer_;
+    SchedulableCallbackPtr callback_;
+    FileEventPtr event_;
+    SignalEventPtr signal_;
+  };
+  for (int kind = 0; kind < 4; ++kind) {
+    std::unique_ptr<Owner> owner;
+    owner = std::make_unique<Owner>(*this, owner, *dispatcher_);
+    owner->start(kind);
+    dispatcher_->run(RunType::Block);
+    EXPECT_EQ(nullptr, owner);
+  }
+}
+
+TEST_F(LifetimeTest, DestructorOfACallbacksCapturesMayUseTheDispatcher) {
+  TimerPtr other = dispatcher_->createTimer([this] { order_.push_back("other"); });
+  TimerPtr timer;
+  timer = dispatcher_->createTimer(
+      [&timer, probe = std::make_unique<OnDestroy>([&] { other->enableTimer(0ms); })] { timer.reset(); });
+  timer->enableTimer(0ms);
+  dispatcher_->run(RunType::Block);
+  EXPECT_THAT(order_, ElementsAre("other"));
+}
+
+TEST_F(LifetimeTest, CapturesOfAHandleAreDestroyedWithIt) {
+  bool destroyed = false;
+  TimerPtr timer = dispatcher_->createTimer([probe = std::make_unique<OnDestroy>([&] { destroyed = true; })] {});
+  timer->enableTimer(1h);
+  timer.reset();
+  EXPECT_TRUE(destroyed);
+}
+
+// After shutdown()
+
+TEST_F(LifetimeTest, HandlesDoNothingAfterShutdown) {
+  TimerPtr timer = dispatcher_->createTimer([this] { order_.push_back("timer"); });
+  SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([this] { order_.push_back("scheduled"); });
+  FileEventPtr event = fileEvent([this](uint32_t) { order_.push_back("file"); });
+  SignalEventPtr signal = signalEvent([this] { order_.push_back("signal"); });
+  timer->enableTimer(0ms);
+  callback->scheduleNextIteration();
+  dispatcher_->shutdown();
+  timer->enableTimer(0ms);
+  timer->enableHRTimer(0us);
+  callback->cancel();
+  callback->scheduleCurrentIteration();
+  event->activate(FileReadyType::Read);
+  event->setEnabled(FileReadyType::Read | FileReadyType::Write);
+  dispatcher_->run(RunType::Block);
+  timer->disableTimer();
+  callback->cancel();
+  event->setEnabled(0);
+  EXPECT_THAT(order_, IsEmpty());
+}
+
+TEST_F(LifetimeTest, HandlesMayBeDestroyedBetweenShutdownAndTheEndOfTheDispatcher) {
+  TimerPtr timer = dispatcher_->createTimer([] {});
+  SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([] {});
+  FileEventPtr event = fileEvent([](uint32_t) {});
+  SignalEventPtr signal = signalEvent([] {});
+  timer->enableTimer(1h);
+  callback->scheduleCurrentIteration();
+  event->activate(FileReadyType::Read);
+  dispatcher_->shutdown();
+  timer.reset();
+  callback.reset();
+  event.reset();
+  signal.reset();
+  dispatcher_.reset();
+}
+
+// After the dispatcher
+
+TEST_F(LifetimeTest, HandlesOutliveTheDispatcherAndDoNothing) {
+  TimerPtr timer = dispatcher_->createTimer([this] { order_.push_back("timer"); });
+  SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([this] { order_.push_back("scheduled"); });
+  FileEventPtr event = fileEvent([this](uint32_t) { order_.push_back("file"); });
+  SignalEventPtr signal = signalEvent([this] { order_.push_back("signal"); });
+  timer->enableTimer(0ms);
+  callback->scheduleCurrentIteration();
+  event->activate(FileReadyType::Read);
+  dispatcher_.reset();
+  timer->enableTimer(0ms);
+  timer->enableHRTimer(0us);
+  timer->enabled();
+  timer->disableTimer();
+  EXPECT_FALSE(timer->enabled());
+  callback->scheduleCurrentIteration();
+  callback->scheduleNextIteration();
+  callback->enabled();
+  callback->cancel();
+  EXPECT_FALSE(callback->enabled());
+  event->activate(FileReadyType::Read);
+  event->setEnabled(FileReadyType::Read);
+  event->setEnabled(0);
+  EXPECT_THAT(order_, IsEmpty());
+}
+
+TEST_F(LifetimeTest, ArmedHandlesMayBeDestroyedAfterTheDispatcher) {
+  TimerPtr timer = dispatcher_->createTimer([] {});
+  SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([] {});
+  FileEventPtr event = fileEvent([](uint32_t) {});
+  SignalEventPtr signal = signalEvent([] {});
+  timer->enableTimer(0ms);
+  callback->scheduleNextIteration();
+  event->activate(FileReadyType::Write);
+  dispatcher_.reset();
+  timer.reset();
+  callback.reset();
+  event.reset();
+  signal.reset();
+}
+
+TEST_F(LifetimeTest, DescriptorIsFreeForAnotherDispatcherAfterTheFirstIsGone) {
+  FileEventPtr former = fileEvent([this](uint32_t) { order_.push_back("former"); });
+  dispatcher_ = createDispatcher({.name = "second"});
+  FileEventPtr event = fileEvent([this](uint32_t) { order_.push_back("second"); });
+  former.reset();  // takes nothing from the second
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(order_, ElementsAre("second"));
+}
+
+TEST_F(LifetimeTest, PostedHandlesAreDestroyedWithTheDispatcher) {
+  TimerPtr timer = dispatcher_->createTimer([] {});
+  timer->enableTimer(1h);
+  FileEventPtr event = fileEvent([](uint32_t) {});
+  dispatcher_->post([timer = std::move(timer), event = std::move(event)] { FAIL() << "ran"; });
+  dispatcher_.reset();
+}
+
+TEST_F(LifetimeTest, CapturesMayHoldHandlesOfADispatcherThatIsGone) {
+  DispatcherPtr other = createDispatcher({.name = "other"});
+  TimerPtr timer = other->createTimer([] { FAIL() << "fired"; });
+  timer->enableTimer(0ms);
+  dispatcher_->post([timer = std::move(timer)] { timer->disableTimer(); });
+  other.reset();
+  dispatcher_->run(RunType::Block);
+}
+
+TEST_F(LifetimeTest, DispatcherMayBeDestroyedOnAnotherThreadOnceItsLoopHasEnded) {
+  int destroyed = 0;
+  {
+    DispatcherThread thread(*dispatcher_);
+    thread.call([] {});
+  }
+  dispatcher_->post([probe = OnDestroy([&] { ++destroyed; })] { FAIL() << "ran"; });
+  dispatcher_.reset();
+  EXPECT_EQ(1, destroyed);
+}
+
+TEST_F(LifetimeTest, HandlesMayBeDestroyedOnAnotherThreadOnceTheirLoopHasEnded) {
+  TimerPtr timer = dispatcher_->createTimer([] { FAIL() << "fired"; });
+  SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([] {});
+  FileEventPtr event = fileEvent([](uint32_t) {});
+  {
+    DispatcherThread thread(*dispatcher_);
+    thread.call([&] { timer->enableTimer(1h); });
+  }
+  timer.reset();
+  callback.reset();
+  event.reset();
+  dispatcher_.reset();
+}
+
+TEST_F(LifetimeTest, DispatcherMayBeDestroyedByTheCallbackOfAnother) {
+  DispatcherPtr other = createDispatcher({.name = "other"});
+  other->post([] { FAIL() << "ran"; });
+  dispatcher_->post([&] { other.reset(); });
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(nullptr, other);
+}
+
+}  // namespace
+}  // namespace nuncio::test

@@ -1,0 +1,167 @@
+#include "source/event/post_queue.h"
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <poll.h>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace nuncio {
+namespace {
+
+class PostQueueTest : public testing::Test {
+protected:
+  bool post(PostCb cb) { return queue_->post(std::move(cb)); }
+  static void runAll(PostQueue::Batch& batch) {
+    while (!batch.empty()) {
+      batch.runFirst([](auto run) { run(); });
+    }
+  }
+  bool woken() {
+    pollfd poll_fd{queue_->wakeFd(), POLLIN, 0};
+    return ::poll(&poll_fd, 1, 0) == 1;
+  }
+
+  std::shared_ptr<PostQueue> queue_ = *PostQueue::create("test");
+};
+
+TEST_F(PostQueueTest, TakesNothingFromAnEmptyQueue) {
+  PostQueue::Batch batch;
+  EXPECT_FALSE(queue_->take(batch, false));
+  EXPECT_TRUE(batch.empty());
+}
+
+TEST_F(PostQueueTest, RunsCallbacksOfAllSizesInOrder) {
+  std::vector<int> order;
+  std::array<char, 40> bytes{};
+  std::array<char, 200> more_bytes{};
+  ASSERT_TRUE(post([&order] { order.push_back(1); }));
+  ASSERT_TRUE(post([&order, bytes] { order.push_back(2 + bytes[0]); }));
+  ASSERT_TRUE(post([&order, more_bytes] { order.push_back(3 + more_bytes[0]); }));
+  ASSERT_TRUE(post([&order, owned = std::make_unique<int>(4)] { order.push_back(*owned); }));
+  PostQueue::Batch batch;
+  ASSERT_TRUE(queue_->take(batch, false));
+  runAll(batch);
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 3, 4}));
+}
+
+TEST_F(PostQueueTest, KeepsOrderOverManyChunksAndUsesThemAgain) {
+  constexpr int kPosts = 20'000;  // about 30 chunks
+  for (int round = 0; round < 3; ++round) {
+    int next = 0;
+    for (int i = 0; i < kPosts; ++i) {
+      ASSERT_TRUE(post([&next, i] { EXPECT_EQ(next++, i); }));
+    }
+    PostQueue::Batch batch;
+    ASSERT_TRUE(queue_->take(batch, false));
+    runAll(batch);
+    EXPECT_EQ(next, kPosts);
+    EXPECT_FALSE(queue_->take(batch, false));
+  }
+}
+
+TEST_F(PostQueueTest, WhatABatchPostsIsNotInTheBatch) {
+  bool second_ran = false;
+  post([&] { post([&] { second_ran = true; }); });
+  PostQueue::Batch batch;
+  queue_->take(batch, false);
+  runAll(batch);
+  EXPECT_FALSE(second_ran);
+  ASSERT_TRUE(queue_->take(batch, false));
+  runAll(batch);
+  EXPECT_TRUE(second_ran);
+}
+
+TEST_F(PostQueueTest, WakesOnceAndOnlyALoopThatSleeps) {
+  PostQueue::Batch batch;
+  post([] {});
+  EXPECT_FALSE(woken());
+  queue_->take(batch, true);
+  runAll(batch);
+  ASSERT_FALSE(queue_->take(batch, true));
+  post([] {});
+  EXPECT_TRUE(woken());
+  post([] {});
+  post([] {});
+  EXPECT_EQ(queue_->wakeups(), 1);
+}
+
+TEST_F(PostQueueTest, DoesNotWakeALoopThatWokeByItself) {
+  PostQueue::Batch batch;
+  ASSERT_FALSE(queue_->take(batch, true));
+  queue_->awake();
+  post([] {});
+  EXPECT_EQ(queue_->wakeups(), 0);
+}
+
+TEST_F(PostQueueTest, AClosedQueueRefusesAndLeavesTheCallbackToTheCaller) {
+  auto token = std::make_shared<int>(0);
+  queue_->close();
+  EXPECT_TRUE(queue_->closed());
+  EXPECT_FALSE(post([token] {}));
+  EXPECT_EQ(token.use_count(), 1);
+}
+
+TEST_F(PostQueueTest, WhatIsLeftIsDestroyedInOrderWithTheBatchOrTheQueue) {
+  std::vector<int> destroyed;
+  struct Probe {
+    std::vector<int>* destroyed;
+    int id;
+    void operator()(Probe* probe) const {
+      probe->destroyed->push_back(probe->id);
+      delete probe;
+    }
+  };
+  for (int i = 0; i < 4; ++i) {
+    auto* probe = new Probe{&destroyed, i};
+    post([owned = std::unique_ptr<Probe, Probe>(probe, *probe)] { FAIL(); });
+    if (i == 1) {
+      PostQueue::Batch batch;
+      queue_->take(batch, false);
+    }
+  }
+  EXPECT_EQ(destroyed, (std::vector<int>{0, 1}));
+  queue_.reset();
+  EXPECT_EQ(destroyed, (std::vector<int>{0, 1, 2, 3}));
+}
+
+TEST_F(PostQueueTest, ManyProducersAndASleepyConsumerLoseNothing) {
+  constexpr int kProducers = 3;
+  constexpr int kPosts = 30'000;
+  std::vector<int> next(kProducers, 0);
+  std::vector<std::thread> producers;
+  for (int producer = 0; producer < kProducers; ++producer) {
+    producers.emplace_back([&, producer] {
+      for (int i = 0; i < kPosts; ++i) {
+        post([&next, producer, i] { EXPECT_EQ(next[producer]++, i); });
+      }
+    });
+  }
+  int ran = 0;
+  while (ran < kProducers * kPosts) {
+    PostQueue::Batch batch;
+    if (!queue_->take(batch, true)) {
+      pollfd poll_fd{queue_->wakeFd(), POLLIN, 0};
+      ASSERT_EQ(::poll(&poll_fd, 1, -1), 1);  // a lost wake-up hangs here
+      uint64_t count;
+      ASSERT_EQ(::read(queue_->wakeFd(), &count, sizeof(count)), static_cast<ssize_t>(sizeof(count)));
+      continue;
+    }
+    while (!batch.empty()) {
+      batch.runFirst([](auto run) { run(); });
+      ++ran;
+    }
+  }
+  for (std::thread& producer : producers) {
+    producer.join();
+  }
+  EXPECT_EQ(next, std::vector<int>(kProducers, kPosts));
+}
+
+}  // namespace
+}  // namespace nuncio
