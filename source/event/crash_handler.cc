@@ -15,8 +15,6 @@ namespace {
 
 constexpr std::array<int, 5> kFatalSignals = {SIGSEGV, SIGABRT, SIGFPE, SIGBUS, SIGILL};
 
-thread_local const Loop* current_loop = nullptr;
-
 std::array<struct sigaction, kFatalSignals.size()> former_actions;
 std::atomic<bool> installed{false};  // release/acquire: former_actions come before
 
@@ -32,7 +30,7 @@ const char* nameOf(int signal) {
 
 void dumpLoop(const Loop& loop, CrashOutput& out) {
   // A second crash, in dumpState or on a loop that is itself damaged, ends the process at once.
-  current_loop = nullptr;
+  Loop::setRunningHere(nullptr);
   out << "nuncio: dispatcher " << loop.name() << " was working on " << loop.tracked_depth << " tracked object(s)\n";
   const std::size_t shown = std::min(loop.tracked_depth, Loop::kMaxTracked);
   for (std::size_t i = shown; i-- > 0;) {
@@ -50,8 +48,8 @@ void onFatalSignal(int signal, siginfo_t* info, void*) {
   }
   out << "\n";
   sigaction(signal, &former_actions[indexOf(signal)], nullptr);
-  if (current_loop != nullptr) {
-    dumpLoop(*current_loop, out);
+  if (const Loop* const loop = Loop::runningHere(); loop != nullptr) {
+    dumpLoop(*loop, out);
   } else {
     out << "nuncio: no dispatcher runs on this thread\n";
   }
@@ -131,16 +129,16 @@ void installCrashHandler() {
   });
 }
 
-CrashScope::CrashScope(const Loop& loop) : outer_(current_loop) {
+CrashScope::CrashScope(const Loop& loop) : outer_(Loop::runningHere()) {
   if (installed.load(std::memory_order_acquire)) {
     thread_local const SignalStack stack;
   }
-  current_loop = &loop;
+  Loop::setRunningHere(&loop);
   setCurrentDispatcherName(loop.name().c_str());
 }
 
 CrashScope::~CrashScope() {
-  current_loop = outer_;
+  Loop::setRunningHere(outer_);
   setCurrentDispatcherName(outer_ != nullptr ? outer_->name().c_str() : nullptr);
 }
 

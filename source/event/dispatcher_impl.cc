@@ -1,5 +1,6 @@
 #include "source/event/dispatcher_impl.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +24,10 @@ constexpr int kMaxShutdownRounds = 1000;
 // iterations may go by in which posts alone kept it busy.
 constexpr int kSpinsPerPoll = 64;
 constexpr uint32_t kMaxPollsSkipped = 8;
+
+std::chrono::nanoseconds clampToAYear(std::chrono::microseconds duration) {
+  return std::min<std::chrono::microseconds>(duration, std::chrono::hours(24 * 365));
+}
 
 uint64_t nanoseconds(MonotonicTime time) { return static_cast<uint64_t>(time.time_since_epoch().count()); }
 
@@ -75,8 +80,8 @@ DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& 
     : loop_(loop),
       posts_(loop->posts),
       max_batches_(options.max_post_batches_per_iteration),
-      max_time_(options.max_callback_time_per_iteration),
-      busy_poll_(options.busy_poll),
+      max_time_(clampToAYear(options.max_callback_time_per_iteration)),
+      busy_poll_(clampToAYear(options.busy_poll)),
       fork_generation_(Loop::currentForkGeneration()) {}
 
 absl::Status DispatcherImpl::openKernelObjects() {

@@ -26,7 +26,9 @@ public:
   TimerPtr createTimer(TimerCb cb) override;
   SchedulableCallbackPtr createSchedulableCallback(SchedulableCb cb) override;
   absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) override;
-  bool post(PostCb cb) override { return posts_->post(std::move(cb)); }
+  bool post(PostCb cb) override {
+    return Loop::runningHere() == &*loop_ ? posts_->postFromLoop(std::move(cb)) : posts_->post(std::move(cb));
+  }
   void deferredDelete(DeferredDeletablePtr object) override;
   void deleteInDispatcherThread(DeferredDeletablePtr object) override;
   void clearDeferredDeleteList() override;

@@ -16,17 +16,24 @@
 namespace nuncio {
 namespace {
 
-// Chunks that an idle queue keeps: what a loop and its producers need to pass the ball without the allocator.
+// Chunks that an idle queue keeps, for producers and for the loop: what they need to pass the ball without the
+// allocator.
 constexpr std::size_t kMaxSpares = 64;
+constexpr std::size_t kMaxLoopSpares = 2;
 
-// How far ahead of the writes the queue asks for ownership of its memory, which the loop's core read last.
-constexpr std::size_t kPrefetchBytes = 512;
+// Asks for ownership of memory that will be written soon, and that another core read last; __builtin_prefetch would
+// only ask to read it. On the way from core to core, this is most of the cost of a post.
+void prefetchForWriting([[maybe_unused]] void* memory) {
+#ifdef __x86_64__
+  asm volatile("prefetchw (%0)" : : "r"(memory));
+#endif
+}
+constexpr std::size_t kPrefetchBytes = 256;
 
-PostQueue::Chunk* freeAll(PostQueue::Chunk* chunk) {
+void freeAll(PostQueue::Chunk* chunk) {
   while (chunk != nullptr) {
     delete std::exchange(chunk, chunk->next);
   }
-  return nullptr;
 }
 
 absl::StatusOr<FileDescriptor> openEventFd() {
@@ -95,7 +102,7 @@ void PostQueue::Batch::destroyAll() {
   while (!empty()) {
     runFirst([](auto&&) {});
   }
-  used_ = freeAll(used_);
+  freeAll(std::exchange(used_, nullptr));
 }
 
 absl::StatusOr<std::shared_ptr<PostQueue>> PostQueue::create(std::string name) {
@@ -115,8 +122,9 @@ PostQueue::~PostQueue() {
   Batch left;
   take(left, false);
   left.destroyAll();
+  freeAll(from_loop_.spare);
   const MutexLock lock(lock_);
-  spare_ = freeAll(spare_);
+  freeAll(posted_.spare);
 }
 
 absl::Status PostQueue::reopen() {
@@ -137,23 +145,13 @@ bool PostQueue::post(PostCb&& cb) {
     if (closed_) {
       return false;
     }
-    const std::size_t bytes = sizeof(PostCb::Operations*) + cb.operations()->size;
-    if (tail_ == nullptr || tail_->end + bytes > Chunk::kBytes) {
-      Chunk* const chunk = newChunk();
-      if (chunk == nullptr) {
-        return false;
-      }
-      (tail_ != nullptr ? tail_->next : head_) = chunk;
-      tail_ = chunk;
+    const bool first = posted_.first == nullptr;
+    if (!posted_.append(cb)) {
+      return false;
     }
-    std::byte* const record = tail_->data + tail_->end;
-    __builtin_prefetch(record + kPrefetchBytes, 1);
-    *reinterpret_cast<const PostCb::Operations**>(record) = cb.operations();
-    cb.relocateTo(record + sizeof(PostCb::Operations*));
-    if (tail_ == head_ && tail_->end == 0) {
+    if (first) {
       pending_.store(true, std::memory_order_release);
     }
-    tail_->end += bytes;
     if (sleeping_.load(std::memory_order_relaxed)) {
       sleeping_.store(false, std::memory_order_relaxed);
       wake_loop = true;
@@ -166,20 +164,43 @@ bool PostQueue::post(PostCb&& cb) {
   return true;
 }
 
-PostQueue::Chunk* PostQueue::newChunk() {
-  Chunk* chunk = spare_;
-  if (chunk != nullptr) {
-    spare_ = chunk->next;
-    --spares_;
-  } else {
-    chunk = new (std::nothrow) Chunk;
-    if (chunk == nullptr) {
-      return nullptr;
-    }
+bool PostQueue::postFromLoop(PostCb&& cb) {
+  if (pending_.load(std::memory_order_acquire) || cb == nullptr) {
+    return post(std::move(cb));
   }
-  chunk->next = nullptr;
-  chunk->end = 0;
-  return chunk;
+  return from_loop_.append(cb);
+}
+
+bool PostQueue::Chain::append(PostCb& cb) {
+  const std::size_t bytes = sizeof(PostCb::Operations*) + cb.operations()->size;
+  if (first == nullptr || last->end + bytes > Chunk::kBytes) {
+    Chunk* chunk = spare;
+    if (chunk != nullptr) {
+      spare = chunk->next;
+      --spares;
+    } else if (chunk = new (std::nothrow) Chunk; chunk == nullptr) {
+      return false;
+    }
+    chunk->next = nullptr;
+    chunk->end = 0;
+    (first != nullptr ? last->next : first) = chunk;
+    last = chunk;
+  }
+  std::byte* const record = last->data + last->end;
+  prefetchForWriting(record + kPrefetchBytes);
+  *reinterpret_cast<const PostCb::Operations**>(record) = cb.operations();
+  cb.relocateTo(record + sizeof(PostCb::Operations*));
+  last->end += bytes;
+  return true;
+}
+
+bool PostQueue::Chain::keepSpare(Chunk* chunk, std::size_t limit) {
+  if (spares == limit) {
+    return false;
+  }
+  chunk->next = std::exchange(spare, chunk);
+  ++spares;
+  return true;
 }
 
 void PostQueue::wake() {
@@ -191,27 +212,39 @@ void PostQueue::wake() {
 }
 
 bool PostQueue::take(Batch& batch, bool will_sleep) {
-  Chunk* excess = nullptr;
-  bool taken = false;
+  // In this order: what the loop posted itself is older than what is pending.
+  batch.first_ = std::exchange(from_loop_.first, nullptr);
+  Chunk* const last_from_loop = batch.empty() ? nullptr : from_loop_.last;
+  while (batch.used_ != nullptr) {
+    Chunk* const chunk = batch.used_;
+    Chunk* const next = chunk->next;
+    if (!from_loop_.keepSpare(chunk, kMaxLoopSpares)) {
+      break;
+    }
+    batch.used_ = next;
+  }
+  if (!pending() && batch.used_ == nullptr && (last_from_loop != nullptr || !will_sleep)) {
+    return last_from_loop != nullptr;
+  }
+  Chunk* used = std::exchange(batch.used_, nullptr);
   {
     const MutexLock lock(lock_);
-    while (batch.used_ != nullptr) {
-      Chunk* const chunk = std::exchange(batch.used_, batch.used_->next);
-      Chunk*& list = spares_ < kMaxSpares ? spare_ : excess;
-      spares_ += spares_ < kMaxSpares ? 1 : 0;
-      chunk->next = std::exchange(list, chunk);
+    while (used != nullptr) {
+      Chunk* const next = used->next;
+      if (!posted_.keepSpare(used, kMaxSpares)) {
+        break;
+      }
+      used = next;
     }
-    if (head_ != nullptr) {
-      batch.first_ = std::exchange(head_, nullptr);
-      tail_ = nullptr;
+    if (posted_.first != nullptr) {
+      (last_from_loop != nullptr ? last_from_loop->next : batch.first_) = std::exchange(posted_.first, nullptr);
       pending_.store(false, std::memory_order_relaxed);
-      taken = true;
-    } else if (will_sleep) {
+    } else if (will_sleep && last_from_loop == nullptr) {
       sleeping_.store(true, std::memory_order_relaxed);
     }
   }
-  freeAll(excess);
-  return taken;
+  freeAll(used);
+  return !batch.empty();
 }
 
 void PostQueue::close() {

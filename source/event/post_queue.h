@@ -82,11 +82,15 @@ public:
   // False when closed, or without memory; `cb` is then left to the caller.
   bool post(PostCb&& cb);
 
+  // The same on the loop's thread while the loop runs, without the lock. Order is kept: what goes this way was posted
+  // before all that is pending, or else it goes the other way.
+  bool postFromLoop(PostCb&& cb);
+
   // Makes the loop's poll return, now or the next time. Safe in a signal handler.
   void wake();
 
   // Takes all that is posted into `batch`, which is empty. When there is nothing: false, and with `will_sleep` the next
-  // post wakes the loop, until awake() is called.
+  // post wakes the loop, until awake() is called. Takes the lock only where it has to.
   bool take(Batch& batch, bool will_sleep);
 
   // The loop does not sleep any more.
@@ -114,22 +118,30 @@ private:
   friend class ForkGuard;
   PostQueue(std::string name, FileDescriptor wake_fd);
 
-  Chunk* newChunk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
+  // Posted callbacks, and chunks to put more in.
+  struct Chain {
+    Chunk* first = nullptr;
+    Chunk* last = nullptr;
+    Chunk* spare = nullptr;
+    std::size_t spares = 0;
+
+    bool append(PostCb& cb);  // false without memory
+    bool keepSpare(Chunk* chunk, std::size_t limit);
+  };
 
   const std::string name_;
   FileDescriptor wake_fd_;
+  Chain from_loop_;  // the loop's thread alone
 
-  Mutex lock_;
-  Chunk* head_ ABSL_GUARDED_BY(lock_) = nullptr;
-  Chunk* tail_ ABSL_GUARDED_BY(lock_) = nullptr;
-  Chunk* spare_ ABSL_GUARDED_BY(lock_) = nullptr;
-  std::size_t spares_ ABSL_GUARDED_BY(lock_) = 0;
+  // What producers touch, on cache lines of its own.
+  alignas(64) Mutex lock_;
+  Chain posted_ ABSL_GUARDED_BY(lock_);
   bool closed_ ABSL_GUARDED_BY(lock_) = false;
 
   // Set under the lock; cleared under it by the post that wakes, or without it by the loop, which looks at the queue
   // under the lock before it sleeps again. Hence relaxed.
   std::atomic<bool> sleeping_{false};
-  // Follows head_ != nullptr. Release/acquire, so that a spinning loop sees what it will find under the lock.
+  // Whether posted_ has any. Release/acquire, so that a spinning loop sees what it will find under the lock.
   std::atomic<bool> pending_{false};
   std::atomic<bool> closed_hint_{false};
   std::atomic<uint64_t> wakeups_{0};

@@ -8,7 +8,9 @@ namespace nuncio {
 
 void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) {
   if ((now >> kTickBits) > current_tick_) {
-    advance(now >> kTickBits);
+    // So that what is near is filed as near. Not beyond a slot that has timers: popDue() empties slots one by one.
+    const uint64_t next = nextSlot().begin;
+    current_tick_ = std::max(current_tick_, std::min(now >> kTickBits, next - 1));
   }
   if (node.place == kHeap) {
     heapRemove(node.heap_index_);
@@ -49,21 +51,27 @@ void TimerQueue::remove(Node& node) {
 }
 
 TimerQueue::Node* TimerQueue::popDue(uint64_t now, uint64_t mark) {
-  if ((now >> kTickBits) > current_tick_) {
-    advance(now >> kTickBits);
-  }
-  while (!heap_.empty() && heap_.front().deadline <= now) {
-    Node& node = *heap_.front().node;
-    if (node.armed() && node.order >= mark) {
-      return nullptr;  // armed with no delay by a timer of this round; all that follow are as young
+  for (;;) {
+    while (!heap_.empty()) {
+      Node& node = *heap_.front().node;
+      if (node.armed() && (node.deadline > now || node.order >= mark)) {
+        return nullptr;  // when it is young, armed with no delay in this round, so are all that follow
+      }
+      heapRemove(0);
+      if (node.armed()) {
+        disarm(node);
+        return &node;
+      }
     }
-    heapRemove(0);
-    if (node.armed()) {
-      disarm(node);
-      return &node;
+    // One slot at a time, so that the heap stays small however late the loop is.
+    const SlotBegin next = nextSlot();
+    if (next.begin > (now >> kTickBits)) {
+      current_tick_ = std::max(current_tick_, now >> kTickBits);
+      return nullptr;
     }
+    current_tick_ = next.begin;
+    refileSlot(next.place);
   }
-  return nullptr;
 }
 
 TimerQueue::Wake TimerQueue::nextWake() {
@@ -71,13 +79,8 @@ TimerQueue::Wake TimerQueue::nextWake() {
     heapRemove(0);
   }
   Wake wake;
-  // Lower levels hold earlier slots.
-  for (int level = 0; level < kLevels; ++level) {
-    if (occupied_[level] != 0) {
-      const Slot& slot = slots_[level * kSlots + static_cast<uint32_t>(std::countr_zero(occupied_[level]))];
-      wake = {slot.due, slot.latest};
-      break;
-    }
+  if (const SlotBegin next = nextSlot(); next.begin != kNever) {
+    wake = {slots_[next.place].due, slots_[next.place].latest};
   }
   if (!heap_.empty()) {
     wake.due = heap_.front().deadline;
@@ -133,28 +136,20 @@ void TimerQueue::boundSlot(Slot& slot, const Node& node) {
   slot.latest = std::min(slot.latest, latestOf(node.deadline, node.precise != 0));
 }
 
-// Moves on to `tick`, and files anew the timers of all slots that begin on the way: no slot may begin at or before the
-// current tick.
-void TimerQueue::advance(uint64_t tick) {
-  for (int level = 0; level < kLevels;) {
-    if (occupied_[level] == 0) {
-      ++level;
-      continue;
+// The first slot that has timers. Lower levels hold earlier slots.
+TimerQueue::SlotBegin TimerQueue::nextSlot() const {
+  for (int level = 0; level < kLevels; ++level) {
+    if (occupied_[level] != 0) {
+      const auto slot = static_cast<uint32_t>(std::countr_zero(occupied_[level]));
+      const int shift = level * kSlotBits;
+      const uint64_t above = current_tick_ >> (shift + kSlotBits) << (shift + kSlotBits);
+      return {level * kSlots + slot, above | (uint64_t{slot} << shift)};
     }
-    const auto slot = static_cast<uint32_t>(std::countr_zero(occupied_[level]));
-    const int shift = level * kSlotBits;
-    const uint64_t above = current_tick_ >> (shift + kSlotBits) << (shift + kSlotBits);
-    const uint64_t begin = above | (uint64_t{slot} << shift);
-    if (begin > tick) {
-      break;
-    }
-    current_tick_ = begin;
-    refileSlot(level * kSlots + slot);
-    level = 0;
   }
-  current_tick_ = tick;
+  return {};
 }
 
+// Files anew the timers of the slot that the current tick has come to.
 void TimerQueue::refileSlot(uint32_t place) {
   Slot& slot = slots_[place];
   occupied_[place / kSlots] &= ~(uint64_t{1} << (place % kSlots));

@@ -103,6 +103,11 @@ private:
     Node* node;
   };
 
+  struct SlotBegin {
+    uint32_t place = kUnfiled;
+    uint64_t begin = kNever;  // its first tick
+  };
+
   static bool before(const HeapEntry& a, const HeapEntry& b) {
     return a.deadline != b.deadline ? a.deadline < b.deadline : a.order < b.order;
   }
@@ -113,7 +118,7 @@ private:
   void link(Node& node, uint32_t place);
   void unlink(Node& node);
   void boundSlot(Slot& slot, const Node& node);
-  void advance(uint64_t tick);
+  SlotBegin nextSlot() const;
   void refileSlot(uint32_t place);
 
   void heapPush(Node& node);

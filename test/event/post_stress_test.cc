@@ -55,7 +55,7 @@ public:
   }
   void run() const {
     ++ledger_->ran[index_];
-    ledger_->in_order = ledger_->in_order && ledger_->next_to_run <= index_;
+    ledger_->in_order = ledger_->in_order && ledger_->next_to_run == index_;  // none is left out
     ledger_->next_to_run = index_ + 1;
   }
 

@@ -1,31 +1,30 @@
 #pragma once
 
-namespace nuncio::test {
+// Which sanitizer this is compiled for: tests do less where they would take too long, or leave out what a sanitizer
+// does in its own way. NUNCIO_TEST_SANITIZER is defined for any of the two that replace malloc.
 
 #if defined(__SANITIZE_THREAD__)
-inline constexpr bool kThreadSanitizer = true;
+#define NUNCIO_TEST_THREAD_SANITIZER 1
+#elif defined(__SANITIZE_ADDRESS__)
+#define NUNCIO_TEST_ADDRESS_SANITIZER 1
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-inline constexpr bool kThreadSanitizer = true;
-#else
-inline constexpr bool kThreadSanitizer = false;
+#define NUNCIO_TEST_THREAD_SANITIZER 1
+#elif __has_feature(address_sanitizer)
+#define NUNCIO_TEST_ADDRESS_SANITIZER 1
 #endif
-#else
-inline constexpr bool kThreadSanitizer = false;
 #endif
 
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kAddressSanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-inline constexpr bool kAddressSanitizer = true;
-#else
-inline constexpr bool kAddressSanitizer = false;
-#endif
-#else
-inline constexpr bool kAddressSanitizer = false;
+#if defined(NUNCIO_TEST_THREAD_SANITIZER) || defined(NUNCIO_TEST_ADDRESS_SANITIZER)
+#define NUNCIO_TEST_SANITIZER 1
 #endif
 
-inline constexpr bool kSanitizer = kThreadSanitizer || kAddressSanitizer;
+namespace nuncio::test {
+
+#ifdef NUNCIO_TEST_SANITIZER
+inline constexpr bool kSanitizer = true;
+#else
+inline constexpr bool kSanitizer = false;
+#endif
 
 }  // namespace nuncio::test
