@@ -38,21 +38,20 @@ MonotonicTime monotonicTime(uint64_t nanoseconds) {
 
 }  // namespace
 
-absl::StatusOr<DispatcherPtr> tryCreateDispatcher(DispatcherOptions options) {
-  return DispatcherImpl::create(std::move(options));
+absl::StatusOr<DispatcherPtr> tryCreateDispatcher(const DispatcherOptions& options) {
+  return DispatcherImpl::create(options);
 }
 
-DispatcherPtr createDispatcher(DispatcherOptions options) {
-  const std::string name = options.name;
-  absl::StatusOr<DispatcherPtr> dispatcher = tryCreateDispatcher(std::move(options));
+DispatcherPtr createDispatcher(const DispatcherOptions& options) {
+  absl::StatusOr<DispatcherPtr> dispatcher = tryCreateDispatcher(options);
   if (!dispatcher.ok()) {
-    NUNCIO_LOG(Event, err, "cannot create dispatcher {}: {}", name, dispatcher.status().ToString());
+    NUNCIO_LOG(Event, err, "cannot create dispatcher {}: {}", options.name, dispatcher.status().ToString());
     return nullptr;
   }
   return *std::move(dispatcher);
 }
 
-absl::StatusOr<DispatcherPtr> DispatcherImpl::create(DispatcherOptions options) {
+absl::StatusOr<DispatcherPtr> DispatcherImpl::create(const DispatcherOptions& options) {
   if (options.max_post_batches_per_iteration == 0 || options.max_callback_time_per_iteration.count() <= 0 ||
       options.busy_poll.count() < 0) {
     return absl::InvalidArgumentError(
@@ -100,10 +99,11 @@ absl::Status DispatcherImpl::openKernelObjects() {
 absl::Status DispatcherImpl::openWakeEvent() {
   absl::StatusOr<FileEventPtr> event =
       createFileEvent(posts_->wakeFd(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
-  if (event.ok()) {
-    wake_event_ = *std::move(event);
+  if (!event.ok()) {
+    return event.status();
   }
-  return event.status();
+  wake_event_ = *std::move(event);
+  return absl::OkStatus();
 }
 
 void DispatcherImpl::checkFork() {
@@ -128,6 +128,16 @@ void DispatcherImpl::checkFork() {
 
 DispatcherImpl::~DispatcherImpl() {
   loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
+  if (loop_->lostInFork()) {
+    // A thread that is not there any more may be in the midst of any of these: they are given up as they are.
+    batch_.abandon();
+    new std::shared_ptr<PostQueue>(posts_);
+    for (std::vector<DeferredDeletablePtr>& objects : deferred_) {
+      new std::vector<DeferredDeletablePtr>(std::move(objects));
+    }
+    loop_->closed = true;
+    return;
+  }
   shutdown();
   SignalEventImpl::stopAll(*loop_);
   wake_event_.reset();
@@ -305,6 +315,10 @@ void DispatcherImpl::iterate(bool block) {
 // File events and signals call back in here.
 void DispatcherImpl::poll(bool block) {
   setAlarm();
+  if (block && alarm_->rang()) {  // simulated time may have passed it before it was set
+    look_at_timers_ = true;
+    block = false;
+  }
   if (block && busy_poll_.count() > 0 && spin()) {
     return;
   }
@@ -351,7 +365,10 @@ void DispatcherImpl::runTimers() {
   if (loop_->timers.size() == 0) {
     return;
   }
-  const MonotonicTime time = loop_->timeSystem().monotonicTime();
+  MonotonicTime time = loop_->timeSystem().monotonicTime();
+  while (nanoseconds(time) < loop_->timer_due_at) {  // for a microsecond or two; see FastClock
+    time = loop_->timeSystem().monotonicTime();
+  }
   loop_->setApproximateTime(time);
   const uint64_t now = nanoseconds(time);
   const uint64_t mark = loop_->timers.orderMark();  // a timer armed with 0 from now on is for the next iteration

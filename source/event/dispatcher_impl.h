@@ -17,7 +17,7 @@ namespace nuncio {
 // DispatcherImpl: the iteration, and what only it works on. docs/event_loop.md explains the order of things.
 class DispatcherImpl final : public Dispatcher {
 public:
-  static absl::StatusOr<DispatcherPtr> create(DispatcherOptions options);
+  static absl::StatusOr<DispatcherPtr> create(const DispatcherOptions& options);
   ~DispatcherImpl() override;
 
   // Dispatcher

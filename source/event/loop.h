@@ -44,13 +44,15 @@ public:
   }
 
   // The loop that runs on the calling thread; null when none does. Of nested runs, the innermost.
-  static const Loop* runningHere() { return running_here_; }
-  static void setRunningHere(const Loop* loop) { running_here_ = loop; }
+  static const Loop* runningHere() { return running_here; }
+  static void setRunningHere(const Loop* loop) { running_here = loop; }
 
   // Whether a run is under way. Not when its thread was left behind in the parent of a fork.
   bool inRun() const {
     return in_run_.load(std::memory_order_acquire) && (isThreadSafe() || bound_generation_ == currentForkGeneration());
   }
+  // Whether the thread that was in a run was left behind in the parent of a fork, and whatever it was doing with it.
+  bool lostInFork() const { return in_run_.load(std::memory_order_acquire) && !inRun(); }
   // False when a run is under way already.
   bool beginRun() { return !in_run_.exchange(true, std::memory_order_acquire); }
   void endRun() { in_run_.store(false, std::memory_order_release); }
@@ -97,9 +99,9 @@ public:
     if (owned == nullptr) {
       return;  // refused at creation
     }
-    Callback callback = std::move(owned);
     Running running{&owned, running_};
     running_ = &running;
+    Callback callback = std::move(owned);
     call(kind, callback, args...);
     running_ = running.outer;
     if (running.owned != nullptr) {
@@ -151,6 +153,7 @@ public:
   // Plain state, changed by the dispatcher and the handles.
   const std::shared_ptr<PostQueue> posts;
   TimerQueue timers;
+  uint64_t timer_due_at = 0;       // by deadlineClock(), which may be a little ahead
   bool timer_due = false;          // a timer was armed with no delay, or is left over: look without an alarm
   WorkList current_iteration;      // to be run before the next poll
   WorkList next_iteration;         // after it
@@ -169,7 +172,7 @@ private:
   static constexpr const char* kWrongThread =
       "used on a wrong thread; hand the work over with Dispatcher::post() or PostHandle::post()";
 
-  static inline thread_local const Loop* running_here_ = nullptr;
+  static inline thread_local const Loop* running_here = nullptr;
 
   // A callback that runs, and the place to which it goes back; null when its handle is gone. One may run within
   // another.

@@ -129,10 +129,11 @@ PostQueue::~PostQueue() {
 
 absl::Status PostQueue::reopen() {
   absl::StatusOr<FileDescriptor> fd = openEventFd();
-  if (fd.ok()) {
-    wake_fd_ = *std::move(fd);
+  if (!fd.ok()) {
+    return fd.status();
   }
-  return fd.status();
+  wake_fd_ = *std::move(fd);
+  return absl::OkStatus();
 }
 
 bool PostQueue::post(PostCb&& cb) {
@@ -172,7 +173,7 @@ bool PostQueue::postFromLoop(PostCb&& cb) {
 }
 
 bool PostQueue::Chain::append(PostCb& cb) {
-  const std::size_t bytes = sizeof(PostCb::Operations*) + cb.operations()->size;
+  const std::size_t bytes = kHeaderBytes + cb.operations()->size;
   if (first == nullptr || last->end + bytes > Chunk::kBytes) {
     Chunk* chunk = spare;
     if (chunk != nullptr) {
@@ -189,7 +190,7 @@ bool PostQueue::Chain::append(PostCb& cb) {
   std::byte* const record = last->data + last->end;
   prefetchForWriting(record + kPrefetchBytes);
   *reinterpret_cast<const PostCb::Operations**>(record) = cb.operations();
-  cb.relocateTo(record + sizeof(PostCb::Operations*));
+  cb.relocateTo(record + kHeaderBytes);
   last->end += bytes;
   return true;
 }
@@ -253,8 +254,8 @@ void PostQueue::close() {
   closed_hint_.store(true, std::memory_order_release);
 }
 
-bool PostHandle::post(PostCb cb) const { return queue_->post(std::move(cb)); }
-absl::string_view PostHandle::name() const { return queue_->name(); }
-bool PostHandle::alive() const { return !queue_->closed(); }
+bool PostHandle::post(PostCb cb) const { return queue_ != nullptr && queue_->post(std::move(cb)); }
+absl::string_view PostHandle::name() const { return queue_ != nullptr ? queue_->name() : absl::string_view("-"); }
+bool PostHandle::alive() const { return queue_ != nullptr && !queue_->closed(); }
 
 }  // namespace nuncio

@@ -30,6 +30,9 @@ namespace nuncio {
 // PostHandles; it works without the dispatcher once closed.
 class PostQueue {
 public:
+  // Before each capture: a pointer to its type's operations.
+  static constexpr std::size_t kHeaderBytes = sizeof(void*);
+
   struct Chunk {
     static constexpr std::size_t kBytes = 16 * 1024 - 2 * sizeof(void*);
 
@@ -52,8 +55,8 @@ public:
     void runFirst(Invoke invoke) {
       std::byte* const record = first_->data + read_;
       const PostCb::Operations* const operations = *reinterpret_cast<const PostCb::Operations**>(record);
-      std::byte* const capture = record + sizeof(operations);
-      read_ += sizeof(operations) + operations->size;
+      std::byte* const capture = record + kHeaderBytes;
+      read_ += kHeaderBytes + operations->size;
       invoke([operations, capture] { operations->invoke(capture); });
       if (operations->destroy != nullptr) {
         operations->destroy(capture);
@@ -64,6 +67,8 @@ public:
     }
     // Destroys the callbacks, in order, without running them.
     void destroyAll();
+    // Leaves them and their memory to nobody.
+    void abandon() { first_ = used_ = nullptr; }
 
   private:
     friend class PostQueue;

@@ -37,10 +37,11 @@ void TimerImpl::arm(int64_t delay, int64_t nanoseconds_per_unit, const char* uni
       loop_->closed) {
     return;
   }
+  const uint64_t now = loop_->deadlineClock();
   if (delay == 0) {
     loop_->timer_due = true;
+    loop_->timer_due_at = now;
   }
-  const uint64_t now = loop_->deadlineClock();
   const int64_t nanoseconds = std::min(delay, kMaxDelayNanoseconds / nanoseconds_per_unit) * nanoseconds_per_unit;
   loop_->timers.arm(*this, now + static_cast<uint64_t>(nanoseconds), is_precise, now);
 }

@@ -51,7 +51,7 @@ public:
     for (std::size_t i = 0; i < threads; ++i) {
       DispatcherOptions dispatcher_options = options.dispatcher;
       dispatcher_options.name = absl::StrCat(options.name_prefix, i);
-      absl::StatusOr<DispatcherPtr> dispatcher = tryCreateDispatcher(std::move(dispatcher_options));
+      absl::StatusOr<DispatcherPtr> dispatcher = tryCreateDispatcher(dispatcher_options);
       if (!dispatcher.ok()) {
         return dispatcher.status();
       }
@@ -169,7 +169,7 @@ void WorkerPoolImpl::stop() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::create(WorkerPoolOptions options) {
+absl::StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::create(const WorkerPoolOptions& options) {
   auto pool = std::make_unique<WorkerPoolImpl>();
   if (absl::Status status = pool->start(options); !status.ok()) {
     return status;

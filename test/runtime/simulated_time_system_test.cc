@@ -300,6 +300,34 @@ TEST_F(SimulatedTimeSystemTest, DispatcherOnAnotherThreadFiresThereAndIsWaitedFo
   EXPECT_EQ(thread.id(), fired_on);
 }
 
+TEST_F(SimulatedTimeSystemTest, TimerArmedOnAnotherThreadJustBeforeFiresAndIsWaitedFor) {
+  // The loop may not have gone back to sleep yet when the time is advanced.
+  int fired = 0;
+  TimerPtr timer = dispatcher_->createTimer([&] { ++fired; });
+  DispatcherThread thread(*dispatcher_);
+  for (int i = 1; i <= 1000; ++i) {
+    thread.call([&] { timer->enableTimer(1h); });
+    time_.advanceTimeAndRun(1h);
+    ASSERT_EQ(i, fired);
+  }
+  thread.stop();
+}
+
+TEST_F(SimulatedTimeSystemTest, AsyncAdvanceWakesALoopThatIsAboutToSleep) {
+  TimerPtr timer;
+  DispatcherThread thread(*dispatcher_);
+  for (int i = 1; i <= 1000; ++i) {
+    Notification fired;
+    thread.call([&] {
+      timer = dispatcher_->createTimer([&] { fired.notify(); });
+      timer->enableTimer(1h);
+    });
+    time_.advanceTimeAsync(1h);
+    ASSERT_TRUE(fired.wait(10s)) << i;
+  }
+  thread.stop();
+}
+
 TEST_F(SimulatedTimeSystemTest, TimersOfTwoThreadsFireInTheOrderOfDeadlines) {
   std::vector<int64_t> times;  // each step waits for the one before: no lock
   std::vector<TimerPtr> timers;

@@ -81,8 +81,8 @@ struct DispatcherOptions {
 // nothing, false from post, InvalidArgument from the others.
 //
 // Fork: in the child, the dispatcher of the thread that forked goes on to work, with kernel objects of its own that it
-// opens when it is next used. Those of other threads may only be destroyed, once the threads that ran them are known
-// to be gone, as they are after a fork. Until its run() or first other use, a child's posts may wake the parent's loop,
+// opens when it is next used. Those of other threads cannot; they may be destroyed, and then leak
+// what was posted to them and deferred. Until its run() or first other use, a child's posts may wake the parent's loop,
 // to no effect. A child that only calls exec need do nothing.
 class Dispatcher {
 public:
@@ -166,10 +166,10 @@ using DispatcherPtr = std::unique_ptr<Dispatcher>;
 // An error says what the process lacks: ResourceExhausted with no descriptors (a dispatcher needs three) or memory
 // left, InvalidArgument for options out of range. Any thread. Also ignores SIGPIPE, where its action is still the
 // default: a vanished peer is to be an error of write(), not the end of the process.
-absl::StatusOr<DispatcherPtr> tryCreateDispatcher(DispatcherOptions options);
+absl::StatusOr<DispatcherPtr> tryCreateDispatcher(const DispatcherOptions& options);
 
 // As tryCreateDispatcher, for programs that could only give up: on error, nullptr, with the reason in the log.
-DispatcherPtr createDispatcher(DispatcherOptions options = {});
+DispatcherPtr createDispatcher(const DispatcherOptions& options = {});
 
 // Tracks `object` on `dispatcher` for a scope.
 class TrackedObjectScope {

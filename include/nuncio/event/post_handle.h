@@ -19,11 +19,13 @@ class PostQueue;
 // Threads: any; copies are cheap and independent. Lifetime: any; it keeps a small queue alive, not the dispatcher.
 class PostHandle {
 public:
+  // A handle of no dispatcher, as one whose dispatcher is gone: for mocks, and for members that are set later.
+  PostHandle() = default;
   explicit PostHandle(std::shared_ptr<PostQueue> queue) : queue_(std::move(queue)) {}
 
   // As Dispatcher::post.
   bool post(PostCb cb) const;
-  // The dispatcher's name.
+  // The dispatcher's name; "-" for none.
   absl::string_view name() const;
   // False once the dispatcher is shut down or destroyed.
   bool alive() const;

@@ -34,7 +34,7 @@ public:
 
   // ResourceExhausted when the process lacks descriptors or threads; all that was started is stopped again.
   // InvalidArgument for more than 4,096 threads, and what tryCreateDispatcher says of the options.
-  static absl::StatusOr<std::unique_ptr<WorkerPool>> create(WorkerPoolOptions options);
+  static absl::StatusOr<std::unique_ptr<WorkerPool>> create(const WorkerPoolOptions& options);
   virtual ~WorkerPool() = default;
 
   virtual std::size_t size() const = 0;
