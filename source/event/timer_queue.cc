@@ -6,6 +6,18 @@
 
 namespace nuncio {
 
+TimerQueue::~TimerQueue() {
+  const auto free_all = [](Block* block) {
+    while (block != nullptr) {
+      delete std::exchange(block, block->previous);
+    }
+  };
+  for (const Slot& slot : slots_) {
+    free_all(slot.last);
+  }
+  free_all(spare_blocks_);
+}
+
 void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) {
   if ((now >> kTickBits) > current_tick_) {
     // So that what is near is filed as near. Not beyond a slot that has timers: popDue() empties slots one by one.
@@ -89,8 +101,10 @@ TimerQueue::Wake TimerQueue::nextWake() {
   return wake;
 }
 
-// A tick's end, where timers that may wait a little meet.
-uint64_t TimerQueue::latestOf(uint64_t deadline, bool precise) { return precise ? deadline : (deadline | (kTick - 1)); }
+// The end of its tick, where timers that may wait a little meet.
+uint64_t TimerQueue::latestOf(uint64_t deadline, bool precise) {
+  return deadline | ((precise ? kPreciseTick : kTick) - 1);
+}
 
 // The slot of a tick after the current one: its level is that of the highest digit in which the two differ.
 uint32_t TimerQueue::slotFor(uint64_t tick) const {
@@ -110,26 +124,49 @@ void TimerQueue::file(Node& node) {
 
 void TimerQueue::link(Node& node, uint32_t place) {
   Slot& slot = slots_[place];
+  if (slot.last == nullptr || slot.last->count == Block::kNodes) {
+    slot.last = takeBlock(slot.last);
+    occupied_[place / kSlots] |= uint64_t{1} << (place % kSlots);
+  }
   node.place = place;
-  node.previous = slot.list.previous;
-  node.next = &slot.list;
-  node.previous->next = &node;
-  slot.list.previous = &node;
-  occupied_[place / kSlots] |= uint64_t{1} << (place % kSlots);
+  node.entry_ = &slot.last->nodes[slot.last->count++];
+  *node.entry_ = &node;
   boundSlot(slot, node);
 }
 
+// Fills the gap with the slot's last timer.
 void TimerQueue::unlink(Node& node) {
-  node.previous->next = node.next;
-  node.next->previous = node.previous;
-  const uint32_t place = node.place;
-  node.place = kUnfiled;
-  Slot& slot = slots_[place];
-  if (slot.list.next == &slot.list) {
-    occupied_[place / kSlots] &= ~(uint64_t{1} << (place % kSlots));
-    slot.due = slot.latest = kNever;
+  Slot& slot = slots_[node.place];
+  Block* const last = slot.last;
+  Node* const moved = last->nodes[--last->count];
+  *node.entry_ = moved;
+  moved->entry_ = node.entry_;
+  if (last->count == 0) {
+    slot.last = last->previous;
+    giveBack(last);
+    if (slot.last == nullptr) {
+      markEmpty(node.place);
+    }
   }
+  node.place = kUnfiled;
 }
+
+void TimerQueue::markEmpty(uint32_t place) {
+  occupied_[place / kSlots] &= ~(uint64_t{1} << (place % kSlots));
+  slots_[place].due = slots_[place].latest = kNever;
+}
+
+TimerQueue::Block* TimerQueue::takeBlock(Block* previous) {
+  if (spare_blocks_ == nullptr) {
+    giveBack(new Block);
+  }
+  Block* const block = std::exchange(spare_blocks_, spare_blocks_->previous);
+  block->previous = previous;
+  block->count = 0;
+  return block;
+}
+
+void TimerQueue::giveBack(Block* block) { block->previous = std::exchange(spare_blocks_, block); }
 
 void TimerQueue::boundSlot(Slot& slot, const Node& node) {
   slot.due = std::min(slot.due, node.deadline);
@@ -151,19 +188,19 @@ TimerQueue::SlotBegin TimerQueue::nextSlot() const {
 
 // Files anew the timers of the slot that the current tick has come to.
 void TimerQueue::refileSlot(uint32_t place) {
-  Slot& slot = slots_[place];
-  occupied_[place / kSlots] &= ~(uint64_t{1} << (place % kSlots));
-  slot.due = slot.latest = kNever;
-  Link* link = std::exchange(slot.list.next, &slot.list);
-  slot.list.previous = &slot.list;
-  while (link != &slot.list) {
-    auto& node = static_cast<Node&>(*link);
-    link = link->next;
-    __builtin_prefetch(link->next);
-    node.place = kUnfiled;
-    if (node.armed()) {
-      file(node);
+  constexpr uint32_t kAhead = 12;
+  Block* block = std::exchange(slots_[place].last, nullptr);
+  markEmpty(place);
+  while (block != nullptr) {
+    for (uint32_t i = 0; i < block->count; ++i) {
+      __builtin_prefetch(block->nodes[std::min(i + kAhead, block->count - 1)], 1);
+      Node& node = *block->nodes[i];
+      node.place = kUnfiled;
+      if (node.armed()) {
+        file(node);
+      }
     }
+    giveBack(std::exchange(block, block->previous));
   }
 }
 

@@ -67,7 +67,7 @@ TEST_F(TimerQueueTest, DoesNotPopBeforeTheDeadline) {
 TEST_F(TimerQueueTest, MovesToAnEarlierDeadline) {
   queue_.arm(a_, kHour, true, 0);
   queue_.arm(a_, kMillisecond, true, 0);
-  EXPECT_EQ(queue_.nextWake().latest, kMillisecond);
+  EXPECT_EQ(queue_.nextWake().due, kMillisecond);
   EXPECT_EQ(popAll(kMillisecond), std::vector<Node*>{&a_});
   EXPECT_TRUE(popAll(2 * kHour).empty());
 }
@@ -92,13 +92,13 @@ TEST_F(TimerQueueTest, DisarmedAndRemovedTimersAreNotPopped) {
   EXPECT_EQ(queue_.size(), 0);
 }
 
-TEST_F(TimerQueueTest, APreciseTimerWakesAtItsDeadlineOthersShareTheEndOfATick) {
+TEST_F(TimerQueueTest, TimersShareTheEndOfATickPreciseOnesOfAShorterTick) {
   const uint64_t deadline = 10 * TimerQueue::kTick + 1;
   queue_.arm(a_, deadline, false, 0);
   EXPECT_EQ(queue_.nextWake().due, deadline);
   EXPECT_EQ(queue_.nextWake().latest, 11 * TimerQueue::kTick - 1);
   queue_.arm(b_, deadline + 5, true, 0);
-  EXPECT_LE(queue_.nextWake().latest, deadline + 5);
+  EXPECT_LE(queue_.nextWake().latest, (deadline + 5) | (TimerQueue::kPreciseTick - 1));
 }
 
 // Against a set that is ordered by deadline and arming, with random operations at random scales of time.
@@ -138,7 +138,8 @@ protected:
     const TimerQueue::Wake wake = queue_.nextWake();
     uint64_t latest = TimerQueue::kNever;
     for (const auto& [key, index] : model_) {
-      latest = std::min(latest, timers_[index]->precise ? key.first : (key.first | (TimerQueue::kTick - 1)));
+      latest =
+          std::min(latest, key.first | ((timers_[index]->precise ? TimerQueue::kPreciseTick : TimerQueue::kTick) - 1));
     }
     ASSERT_LE(wake.latest, latest);
     if (!model_.empty()) {

@@ -25,8 +25,8 @@ public:
   // one breaks the contract: fatal in debug, refused with an error in the log in release.
   virtual void enableTimer(std::chrono::milliseconds delay) = 0;
 
-  // As enableTimer, in microseconds, and as punctual as the kernel's high-resolution timers: for delays that matter
-  // below a millisecond. Each such deadline may cost a wake-up of its own.
+  // As enableTimer, in microseconds, and more punctual: up to 33 us later, so that these timers too share wake-ups,
+  // plus what the kernel takes to wake a thread.
   virtual void enableHRTimer(std::chrono::microseconds delay) = 0;
 
   // Does nothing when the timer is not armed.
