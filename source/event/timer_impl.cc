@@ -14,6 +14,7 @@ constexpr int64_t kMaxDelayNanoseconds = int64_t{68} * 365 * 24 * 3600 * 1'000'0
 TimerImpl::~TimerImpl() {
   loop_->checkThreadOfDestructor("Timer::~Timer");
   loop_->timers.remove(*this);
+  loop_->timers.unreserve();
   loop_->forgetOwned(&cb_);
 }
 

@@ -15,7 +15,7 @@ protected:
 
 class TimerImpl final : public TimerBase, public TimerQueue::Node {
 public:
-  TimerImpl(const LoopRef& loop, TimerCb cb) : TimerBase(loop), cb_(std::move(cb)) {}
+  TimerImpl(const LoopRef& loop, TimerCb cb) : TimerBase(loop), cb_(std::move(cb)) { loop_->timers.reserve(); }
   ~TimerImpl() override;
 
   // Timer

@@ -6,16 +6,16 @@
 
 namespace nuncio {
 
-TimerQueue::~TimerQueue() {
-  const auto free_all = [](Block* block) {
-    while (block != nullptr) {
-      delete std::exchange(block, block->previous);
-    }
-  };
-  for (const Slot& slot : slots_) {
-    free_all(slot.last);
+void TimerQueue::reserve() {
+  ++reserved_;
+  // Full blocks, a block in each slot that is not, and one that is being emptied.
+  const std::size_t needed = reserved_ / Block::kNodes + std::min<std::size_t>(reserved_, slots_.size()) + 1;
+  while (slabs_.size() * kBlocksPerSlab < needed) {
+    addBlocks();
   }
-  free_all(spare_blocks_);
+  if (heap_.capacity() < reserved_) {
+    heap_.reserve(std::max(reserved_, 2 * heap_.capacity()));
+  }
 }
 
 void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) {
@@ -158,12 +158,19 @@ void TimerQueue::markEmpty(uint32_t place) {
 
 TimerQueue::Block* TimerQueue::takeBlock(Block* previous) {
   if (spare_blocks_ == nullptr) {
-    giveBack(new Block);
+    addBlocks();
   }
   Block* const block = std::exchange(spare_blocks_, spare_blocks_->previous);
   block->previous = previous;
   block->count = 0;
   return block;
+}
+
+void TimerQueue::addBlocks() {
+  slabs_.push_back(std::make_unique<Block[]>(kBlocksPerSlab));
+  for (std::size_t i = 0; i < kBlocksPerSlab; ++i) {
+    giveBack(&slabs_.back()[i]);
+  }
 }
 
 void TimerQueue::giveBack(Block* block) { block->previous = std::exchange(spare_blocks_, block); }
@@ -188,12 +195,13 @@ TimerQueue::SlotBegin TimerQueue::nextSlot() const {
 
 // Files anew the timers of the slot that the current tick has come to.
 void TimerQueue::refileSlot(uint32_t place) {
-  constexpr uint32_t kAhead = 12;
+  constexpr uint32_t kAhead = 10;  // of timers, to be fetched side by side
   Block* block = std::exchange(slots_[place].last, nullptr);
   markEmpty(place);
   while (block != nullptr) {
     for (uint32_t i = 0; i < block->count; ++i) {
-      __builtin_prefetch(block->nodes[std::min(i + kAhead, block->count - 1)], 1);
+      const Block* const ahead = i + kAhead < block->count || block->previous == nullptr ? block : block->previous;
+      __builtin_prefetch(ahead->nodes[(i + kAhead) % Block::kNodes], 1);
       Node& node = *block->nodes[i];
       node.place = kUnfiled;
       if (node.armed()) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace nuncio {
@@ -65,9 +66,13 @@ public:
   };
 
   TimerQueue() = default;
-  ~TimerQueue();
   TimerQueue(const TimerQueue&) = delete;
   TimerQueue& operator=(const TimerQueue&) = delete;
+
+  // Sets memory aside for one more timer, or gives it up: as long as no more timers are armed than were reserved for,
+  // arm() allocates nothing.
+  void reserve();
+  void unreserve() { --reserved_; }
 
   // Arms or moves `node`. A timer that is not `precise` may wait up to a tick for others to wake up with. `now` is for
   // filing: what passes there is not lost when it lags.
@@ -94,11 +99,12 @@ public:
 
 private:
   struct Block {
-    static constexpr uint32_t kNodes = 62;
-    Block* previous;
-    uint32_t count;
-    Node* nodes[kNodes];
+    static constexpr uint32_t kNodes = 14;
+    Block* previous = nullptr;
+    uint32_t count = 0;
+    Node* nodes[kNodes] = {};
   };
+  static constexpr std::size_t kBlocksPerSlab = 32;
 
   struct Slot {
     Block* last = nullptr;     // those before it are full
@@ -129,6 +135,7 @@ private:
   void markEmpty(uint32_t place);
   void boundSlot(Slot& slot, const Node& node);
   Block* takeBlock(Block* previous);
+  void addBlocks();
   void giveBack(Block* block);
   SlotBegin nextSlot() const;
   void refileSlot(uint32_t place);
@@ -147,7 +154,9 @@ private:
   std::size_t armed_ = 0;
   std::array<uint64_t, kLevels> occupied_{};  // a bit for each slot that has timers
   std::array<Slot, kLevels * kSlots> slots_;
-  Block* spare_blocks_ = nullptr;  // all that were ever needed at once and are not now
+  std::size_t reserved_ = 0;  // timers
+  std::vector<std::unique_ptr<Block[]>> slabs_;
+  Block* spare_blocks_ = nullptr;  // of the slabs; the others are in slots
   std::vector<HeapEntry> heap_;
   std::size_t precise_in_heap_ = 0;
 };

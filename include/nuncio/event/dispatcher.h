@@ -96,7 +96,7 @@ public:
   virtual absl::StatusOr<FileEventPtr> createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
                                                        uint32_t events) = 0;
 
-  // An unarmed timer. One allocation; arming it costs none.
+  // An unarmed timer. One allocation, and one more for every 32nd; arming it costs none, and cannot fail.
   virtual TimerPtr createTimer(TimerCb cb) = 0;
 
   // An unscheduled callback. One allocation; scheduling it costs none.
