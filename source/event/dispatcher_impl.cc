@@ -129,12 +129,15 @@ void DispatcherImpl::checkFork() {
 DispatcherImpl::~DispatcherImpl() {
   loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
   if (loop_->lostInFork()) {
-    // A thread that is not there any more may be in the midst of any of these: they are given up as they are.
+    // A thread that is not there any more may be in the midst of any of these: they are given up as they are. Without
+    // the memory for it, std::terminate is as good an end as any for such a child.
+    // NOLINTBEGIN(bugprone-unhandled-exception-at-new)
     batch_.abandon();
     new std::shared_ptr<PostQueue>(posts_);
     for (std::vector<DeferredDeletablePtr>& objects : deferred_) {
       new std::vector<DeferredDeletablePtr>(std::move(objects));
     }
+    // NOLINTEND(bugprone-unhandled-exception-at-new)
     loop_->closed = true;
     return;
   }

@@ -190,7 +190,7 @@ void connectionRss(::benchmark::State& state) {
       const FileEvents events(loop, fds, &ready);
       loop.runIterations(1, [] {});
       state.SetIterationTime(secondsSince(start));
-      state.counters["bytes"] = (growth.bytes() - double(handles)) / double(count);
+      state.counters["bytes"] = (growth.bytes() - static_cast<double>(handles)) / static_cast<double>(count);
     }
     for (const int fd : fds) {
       close(fd);

@@ -35,8 +35,8 @@ public:
     expectCount(state, expected, nanoseconds_.size());
     state.SetIterationTime(std::chrono::duration<double>(last_ - started_).count());
     std::sort(nanoseconds_.begin(), nanoseconds_.end());
-    state.counters["median_ns"] = double(nanoseconds_[nanoseconds_.size() / 2]);
-    state.counters["p99_ns"] = double(nanoseconds_[nanoseconds_.size() * 99 / 100]);
+    state.counters["median_ns"] = static_cast<double>(nanoseconds_[nanoseconds_.size() / 2]);
+    state.counters["p99_ns"] = static_cast<double>(nanoseconds_[nanoseconds_.size() * 99 / 100]);
   }
 
 private:

@@ -38,7 +38,7 @@ public:
   RssGrowth(const RssGrowth&) = delete;
   RssGrowth& operator=(const RssGrowth&) = delete;
 
-  double bytes() const { return double(residentBytes() - before_); }
+  double bytes() const { return static_cast<double>(residentBytes() - before_); }
 
 private:
   int64_t before_ = 0;

@@ -52,7 +52,7 @@ inline double secondsSince(Clock::time_point start) {
 inline double cpuSeconds() {
   timespec time{};
   require(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) == 0, "clock_gettime");
-  return double(time.tv_sec) + double(time.tv_nsec) * 1e-9;
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
 // Binds the calling thread to the `index`-th CPU that the process may use, for a scope. With one CPU that is the same.

@@ -91,7 +91,7 @@ void rss(::benchmark::State& state) {
       }
     });
     state.SetIterationTime(secondsSince(start));
-    state.counters["bytes"] = (growth.bytes() - double(handles)) / double(count);
+    state.counters["bytes"] = (growth.bytes() - static_cast<double>(handles)) / static_cast<double>(count);
     expectCount(state, 0, fired);
   }
 }

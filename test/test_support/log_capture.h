@@ -16,8 +16,7 @@ namespace nuncio::test {
 // Threads: construct and destroy it while no other thread logs; text() from any.
 class LogCapture {
 public:
-  explicit LogCapture(LogLayer layer) : layer_(layer), sink_(std::make_shared<Sink>()) {
-    former_ = logger(layer).sinks();
+  explicit LogCapture(LogLayer layer) : layer_(layer), sink_(std::make_shared<Sink>()), former_(logger(layer).sinks()) {
     logger(layer).sinks() = {sink_};
   }
   ~LogCapture() { logger(layer_).sinks() = former_; }

@@ -31,12 +31,12 @@ public:
   EpollWaiter(const EpollWaiter&) = delete;
   EpollWaiter& operator=(const EpollWaiter&) = delete;
 
-  void wait() {
+  void wait() const {
     epoll_event event;
     while (epoll_wait(epoll_, &event, 1, -1) != 1) {
     }
   }
-  void wake() {
+  void wake() const {
     const uint64_t one = 1;
     require(write(eventfd_, &one, sizeof(one)) == sizeof(one), "write");
   }
@@ -60,7 +60,7 @@ public:
   EpollEchoLoop(const EpollEchoLoop&) = delete;
   EpollEchoLoop& operator=(const EpollEchoLoop&) = delete;
 
-  void add(int fd) {
+  void add(int fd) const {
     epoll_event interest{};
     interest.events = EPOLLIN;
     interest.data.fd = fd;
@@ -71,12 +71,12 @@ public:
   void post(F callback) {
     callback();
   }
-  void stop() {
+  void stop() const {
     const uint64_t one = 1;
     require(write(eventfd_, &one, sizeof(one)) == sizeof(one), "write");
   }
 
-  void run() {
+  void run() const {
     std::array<epoll_event, 256> events;
     for (;;) {
       const int count = epoll_wait(epoll_, events.data(), events.size(), -1);
