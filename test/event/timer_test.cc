@@ -57,7 +57,7 @@ private:
 // With real and with simulated time, each with timers of milliseconds and of microseconds.
 class TimerTest : public testing::TestWithParam<std::tuple<const char*, const char*>> {
 protected:
-  void arm(Timer& timer, std::chrono::milliseconds delay) {
+  void arm(Timer& timer, std::chrono::milliseconds delay) const {
     if (high_resolution_) {
       timer.enableHRTimer(delay);
     } else {

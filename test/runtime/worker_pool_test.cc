@@ -34,8 +34,8 @@ using testing::HasSubstr;
 
 using WorkerPoolPtr = std::unique_ptr<WorkerPool>;
 
-WorkerPoolPtr makePool(WorkerPoolOptions options) {
-  auto pool = WorkerPool::create(std::move(options));
+WorkerPoolPtr makePool(const WorkerPoolOptions& options) {
+  auto pool = WorkerPool::create(options);
   EXPECT_TRUE(pool.ok()) << pool.status();
   return pool.ok() ? *std::move(pool) : nullptr;
 }
