@@ -99,6 +99,7 @@ std::optional<int> Subprocess::waitForExit() {
     } else if (steady_clock::now() > deadline) {
       break;
     } else {
+      // Between two looks, not a wait for something: there is no way to sleep until a child ends or a time comes.
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }

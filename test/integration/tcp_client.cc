@@ -98,6 +98,7 @@ bool waitUntilRefused(uint16_t port) {
     if (std::chrono::steady_clock::now() > deadline) {
       return false;
     }
+    // Between two looks, not a wait for something: nothing tells when a port stops to answer.
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return true;
