@@ -67,6 +67,16 @@ def nuncio_cc_test(name, srcs, deps = [], copts = [], size = "small", **kwargs):
         **kwargs
     )
 
+def nuncio_cc_tests(names, deps, **kwargs):
+    """GoogleTest programs that need the same: <name>.cc each."""
+    for name in names:
+        nuncio_cc_test(
+            name = name,
+            srcs = [name + ".cc"],
+            deps = deps,
+            **kwargs
+        )
+
 def nuncio_cc_binary(name, srcs, deps = [], copts = [], **kwargs):
     """A program."""
     native.cc_binary(

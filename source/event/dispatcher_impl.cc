@@ -78,6 +78,7 @@ absl::StatusOr<DispatcherPtr> DispatcherImpl::create(const DispatcherOptions& op
 DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop)
     : loop_(loop),
       posts_(loop->posts),
+      tasks_(TaskQueue::create(PostHandle(posts_), *this)),
       max_batches_(options.max_post_batches_per_iteration),
       max_time_(clampToAYear(options.max_callback_time_per_iteration)),
       busy_poll_(clampToAYear(options.busy_poll)),
@@ -133,6 +134,7 @@ DispatcherImpl::~DispatcherImpl() {
     // the memory for it, std::terminate is as good an end as any for such a child.
     // NOLINTBEGIN(bugprone-unhandled-exception-at-new)
     batch_.abandon();
+    // tasks_ keeps its references.
     new std::shared_ptr<PostQueue>(posts_);
     for (std::vector<DeferredDeletablePtr>& objects : deferred_) {
       new std::vector<DeferredDeletablePtr>(std::move(objects));
@@ -150,6 +152,7 @@ DispatcherImpl::~DispatcherImpl() {
     clearDeferredDeleteList();
   }
   loop_->closed = true;
+  tasks_->dispatcherGone();
 }
 
 absl::StatusOr<FileEventPtr> DispatcherImpl::createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
@@ -212,7 +215,9 @@ void DispatcherImpl::run(RunType type) {
     return;
   }
   loop_->bindToThread();
+  tasks_->bindToThread();
   const CrashScope crash_scope(*loop_);
+  const TaskQueue::Running running_tasks(tasks_);
   run_type_ = type;
   checkFork();
   alarm_->setRunning(true);
@@ -250,14 +255,17 @@ void DispatcherImpl::shutdown() {
   }
   posts_->close();
   loop_->bindToThread();  // what is destroyed now may look for its dispatcher's thread
+  tasks_->beginShutdown();
   for (int round = 0;; ++round) {
     clearDeferredDeleteList();
     batch_.destroyAll();
     posts_->take(batch_, /*will_sleep=*/false);
-    if (batch_.empty() && deferred_now_->empty()) {
+    const bool had_tasks = tasks_->shutdownRound();
+    if (batch_.empty() && deferred_now_->empty() && !had_tasks && tasks_->endShutdown(/*force=*/false)) {
       return;
     }
     if (round == kMaxShutdownRounds) {
+      tasks_->endShutdown(/*force=*/true);
       NUNCIO_LOG(Event, err, "dispatcher {}: destructors still defer deletions after {} rounds of shutdown; giving up",
                  loop_->name(), kMaxShutdownRounds);
       return;
@@ -303,6 +311,7 @@ DispatcherStats DispatcherImpl::stats() const {
 
 void DispatcherImpl::iterate(bool block) {
   ++stats_.iterations;
+  tasks_->countIteration();
   checkFork();
   ready_.append(loop_->next_iteration);
   loop_->invalidateApproximateTime();
@@ -394,23 +403,34 @@ void DispatcherImpl::runWorkList(WorkList& list, Budget& budget) {
   }
 }
 
-// In turns: callbacks scheduled for this iteration, deferred deletion, a batch of posts; until nothing is left, or the
-// iteration has done enough.
+void DispatcherImpl::runTasks(Budget& budget) {
+  while (!tasks_->empty() && !budget.spent()) {
+    ++stats_.tasks_run;
+    tasks_->runFirst();
+    budget.countCallback();
+  }
+}
+
+// In turns: callbacks scheduled for this iteration, tasks, deferred deletion, a batch of posts; until nothing is left,
+// or the iteration has done enough.
 void DispatcherImpl::runWork() {
   idle_ = false;
   Budget scheduled_budget = newBudget();
+  Budget tasks_budget = newBudget();
   Budget posts_budget = newBudget();
   for (uint32_t batches = 0; batches <= max_batches_; ++batches) {
     runWorkList(loop_->current_iteration, scheduled_budget);
+    runTasks(tasks_budget);
     clearDeferredDeleteList();
     if (batch_.empty()) {
       const bool may_sleep = maySleep();
       if (batches == max_batches_ || !posts_->take(batch_, may_sleep && busy_poll_.count() == 0)) {
-        if (deferred_now_->empty() && (loop_->current_iteration.empty() || scheduled_budget.spent())) {
+        if (deferred_now_->empty() && (loop_->current_iteration.empty() || scheduled_budget.spent()) &&
+            (tasks_->empty() || tasks_budget.spent())) {
           idle_ = may_sleep && batches < max_batches_;
           return;
         }
-        continue;  // a destructor has scheduled or deferred
+        continue;  // a destructor or a task has made more work
       }
     }
     while (!batch_.empty()) {
@@ -427,7 +447,7 @@ void DispatcherImpl::runWork() {
 
 bool DispatcherImpl::maySleep() const {
   return run_type_ != RunType::NonBlock && loop_->current_iteration.empty() && loop_->next_iteration.empty() &&
-         ready_.empty() && deferred_now_->empty() && !loop_->timer_due && !look_at_timers_ &&
+         ready_.empty() && tasks_->empty() && deferred_now_->empty() && !loop_->timer_due && !look_at_timers_ &&
          !exit_requested_.load(std::memory_order_relaxed);
 }
 
@@ -439,11 +459,11 @@ void DispatcherImpl::Budget::countCallback() {
   if (++callbacks_ % kCallbacksPerLook != 0) {
     return;
   }
-  if (!real_time_) {
+  if (!loop_.realTime()) {
     spent_ = callbacks_ >= kMaxCallbacksSimulated;
     return;
   }
-  const auto now = std::chrono::steady_clock::now();
+  const uint64_t now = loop_.deadlineClock();
   if (callbacks_ == kCallbacksPerLook) {
     end_ = now + limit_;
   } else {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/event/task_queue.h"
 #include "source/event/loop.h"
 #include "source/event/post_queue.h"
 
@@ -41,6 +42,7 @@ public:
   MonotonicTime approximateMonotonicTime() override;
   void updateApproximateMonotonicTime() override;
   PostHandle handle() override { return PostHandle(posts_); }
+  TaskQueue& taskQueue() override { return *tasks_; }
   void pushTrackedObject(const TrackedObject* object) override;
   void popTrackedObject(const TrackedObject* object) override;
   DispatcherStats stats() const override;
@@ -51,16 +53,16 @@ private:
   // be the same each time, callbacks are counted instead.
   class Budget {
   public:
-    Budget(std::chrono::nanoseconds limit, bool real_time) : limit_(limit), real_time_(real_time) {}
+    Budget(std::chrono::nanoseconds limit, Loop& loop) : limit_(static_cast<uint64_t>(limit.count())), loop_(loop) {}
     void countCallback();
     bool spent() const { return spent_; }
 
   private:
     static constexpr uint32_t kCallbacksPerLook = 8;
     static constexpr uint32_t kMaxCallbacksSimulated = 10'000;
-    const std::chrono::nanoseconds limit_;
-    const bool real_time_;
-    std::chrono::steady_clock::time_point end_{};
+    const uint64_t limit_;  // nanoseconds
+    Loop& loop_;
+    uint64_t end_ = 0;
     uint32_t callbacks_ = 0;
     bool spent_ = false;
   };
@@ -77,13 +79,15 @@ private:
   void setAlarm();
   void runTimers();
   void runWorkList(WorkList& list, Budget& budget);
+  void runTasks(Budget& budget);
   void runWork();
-  Budget newBudget() const { return Budget(max_time_, loop_->realTime()); }
+  Budget newBudget() const { return Budget(max_time_, *loop_); }
   bool maySleep() const;
   bool nothingCanCallBack() const;
 
   const LoopRef loop_;
   const std::shared_ptr<PostQueue> posts_;
+  TaskQueue* const tasks_;  // shared with what is pending on it
   const uint32_t max_batches_;
   const std::chrono::nanoseconds max_time_;
   const std::chrono::nanoseconds busy_poll_;

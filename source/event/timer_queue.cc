@@ -14,7 +14,9 @@ void TimerQueue::reserve() {
     addBlocks();
   }
   if (heap_.capacity() < reserved_) {
-    heap_.reserve(std::max(reserved_, 2 * heap_.capacity()));
+    const std::size_t entries = std::max(reserved_, 2 * heap_.capacity());
+    heap_.reserve(entries);
+    run_.reserve(entries);
   }
 }
 
@@ -24,8 +26,8 @@ void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) 
     const uint64_t next = nextSlot().begin;
     current_tick_ = std::max(current_tick_, std::min(now >> kTickBits, next - 1));
   }
-  if (node.place == kHeap) {
-    heapRemove(node.heap_index_);
+  if (node.place == kHeap || node.place == kRun) {
+    removeFromCurrentTick(node);
   }
   armed_ += node.armed() ? 0 : 1;
   node.deadline = deadline;
@@ -55,8 +57,8 @@ void TimerQueue::remove(Node& node) {
   if (node.place == kUnfiled) {
     return;
   }
-  if (node.place == kHeap) {
-    heapRemove(node.heap_index_);
+  if (node.place == kHeap || node.place == kRun) {
+    removeFromCurrentTick(node);
   } else {
     unlink(node);
   }
@@ -64,18 +66,15 @@ void TimerQueue::remove(Node& node) {
 
 TimerQueue::Node* TimerQueue::popDue(uint64_t now, uint64_t mark) {
   for (;;) {
-    while (!heap_.empty()) {
-      Node& node = *heap_.front().node;
-      if (node.armed() && (node.deadline > now || node.order >= mark)) {
+    if (Node* const node = firstOfCurrentTick(); node != nullptr) {
+      if (node->deadline > now || node->order >= mark) {
         return nullptr;  // when it is young, armed with no delay in this round, so are all that follow
       }
-      heapRemove(0);
-      if (node.armed()) {
-        disarm(node);
-        return &node;
-      }
+      removeFromCurrentTick(*node);
+      disarm(*node);
+      return node;
     }
-    // One slot at a time, so that the heap stays small however late the loop is.
+    // One slot at a time, so that the run stays small however late the loop is.
     const SlotBegin next = nextSlot();
     if (next.begin > (now >> kTickBits)) {
       current_tick_ = std::max(current_tick_, now >> kTickBits);
@@ -87,16 +86,16 @@ TimerQueue::Node* TimerQueue::popDue(uint64_t now, uint64_t mark) {
 }
 
 TimerQueue::Wake TimerQueue::nextWake() {
-  while (!heap_.empty() && !heap_.front().node->armed()) {
-    heapRemove(0);
-  }
   Wake wake;
+  if (armed_ == 0) {
+    return wake;  // what is filed has been disarmed, and may lie there until a timer is armed
+  }
   if (const SlotBegin next = nextSlot(); next.begin != kNever) {
     wake = {slots_[next.place].due, slots_[next.place].latest};
   }
-  if (!heap_.empty()) {
-    wake.due = heap_.front().deadline;
-    wake.latest = std::min(wake.latest, latestOf(wake.due, precise_in_heap_ != 0));
+  if (const Node* const node = firstOfCurrentTick(); node != nullptr) {
+    wake.due = node->deadline;
+    wake.latest = std::min(wake.latest, latestOf(wake.due, precise_in_current_tick_ != 0));
   }
   return wake;
 }
@@ -203,26 +202,68 @@ void TimerQueue::refileSlot(uint32_t place) {
       const Block* const ahead = i + kAhead < block->count || block->previous == nullptr ? block : block->previous;
       __builtin_prefetch(ahead->nodes[(i + kAhead) % Block::kNodes], 1);
       Node& node = *block->nodes[i];
-      node.place = kUnfiled;
-      if (node.armed()) {
-        file(node);
+      const uint64_t tick = node.deadline >> kTickBits;
+      if (!node.armed()) {
+        node.place = kUnfiled;
+      } else if (tick <= current_tick_) {
+        node.place = kRun;
+        precise_in_current_tick_ += node.precise;
+        run_.push_back({node.deadline, node.order, &node});
+      } else {
+        link(node, slotFor(tick));
       }
     }
     giveBack(std::exchange(block, block->previous));
   }
+  std::sort(run_.begin(), run_.end(), [](const Entry& a, const Entry& b) { return before(b, a); });
+  for (uint32_t i = 0; i < run_.size(); ++i) {
+    run_[i].node->index_ = i;
+  }
+}
+
+// The next timer of the current tick or an earlier one; null when there is none. Drops disarmed ones before it.
+TimerQueue::Node* TimerQueue::firstOfCurrentTick() {
+  constexpr std::size_t kAheadInRun = 4;
+  while (!run_.empty() && (run_.back().node == nullptr || !run_.back().node->armed())) {
+    if (run_.back().node != nullptr) {
+      removeFromCurrentTick(*run_.back().node);
+    }
+    run_.pop_back();
+  }
+  while (!heap_.empty() && !heap_.front().node->armed()) {
+    removeFromCurrentTick(*heap_.front().node);
+  }
+  if (run_.empty() || (!heap_.empty() && before(heap_.front(), run_.back()))) {
+    return heap_.empty() ? nullptr : heap_.front().node;
+  }
+  if (run_.size() > kAheadInRun) {
+    if (const Node* const ahead = run_[run_.size() - 1 - kAheadInRun].node; ahead != nullptr) {
+      __builtin_prefetch(ahead, 1);
+      __builtin_prefetch(reinterpret_cast<const char*>(ahead) + 64);  // the callback
+    }
+  }
+  return run_.back().node;
+}
+
+void TimerQueue::removeFromCurrentTick(Node& node) {
+  precise_in_current_tick_ -= node.precise;
+  if (node.place == kHeap) {
+    heapRemove(node.index_);
+  } else {
+    run_[node.index_].node = nullptr;
+  }
+  node.place = kUnfiled;
 }
 
 void TimerQueue::heapPush(Node& node) {
   heap_.emplace_back();
   node.place = kHeap;
-  precise_in_heap_ += node.precise;
+  precise_in_current_tick_ += node.precise;
   siftUp(static_cast<uint32_t>(heap_.size()) - 1, {node.deadline, node.order, &node});
 }
 
 void TimerQueue::heapRemove(uint32_t index) {
-  heap_[index].node->place = kUnfiled;
-  precise_in_heap_ -= heap_[index].node->precise;
-  const HeapEntry last = heap_.back();
+  const Entry last = heap_.back();
   heap_.pop_back();
   if (index == heap_.size()) {
     return;
@@ -234,7 +275,7 @@ void TimerQueue::heapRemove(uint32_t index) {
   }
 }
 
-void TimerQueue::siftUp(uint32_t index, HeapEntry entry) {
+void TimerQueue::siftUp(uint32_t index, Entry entry) {
   while (index > 0) {
     const uint32_t parent = (index - 1) / 2;
     if (!before(entry, heap_[parent])) {
@@ -246,7 +287,7 @@ void TimerQueue::siftUp(uint32_t index, HeapEntry entry) {
   place(index, entry);
 }
 
-void TimerQueue::siftDown(uint32_t index, HeapEntry entry) {
+void TimerQueue::siftDown(uint32_t index, Entry entry) {
   const auto size = static_cast<uint32_t>(heap_.size());
   for (;;) {
     uint32_t child = 2 * index + 1;

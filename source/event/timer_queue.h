@@ -11,8 +11,9 @@ namespace nuncio {
 // TimerQueue: the armed timers of one loop, in the order of their deadlines.
 //
 // A hierarchical timing wheel (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987) whose slots are about
-// a millisecond wide on the lowest level and 64 times wider on each next one, and a small binary heap of the timers of
-// the current millisecond, which puts them into exact order: by deadline, then by arming.
+// a millisecond wide on the lowest level and 64 times wider on each next one. The timers of a slot whose time has come
+// are sorted, once, into exact order: by deadline, then by arming; those armed for that time after it has come stand
+// in a small binary heap beside them.
 //
 // Arming is O(1): a timer that moves to a later time stays where it is filed and is filed anew when that slot comes,
 // which makes the common case, a timeout pushed back by each message, one write to the timer itself. Disarming is a
@@ -27,7 +28,8 @@ class TimerQueue {
   static constexpr int kLevels = (64 - kTickBits + kSlotBits - 1) / kSlotBits;
   // Places: the slots, in the order of time, then these.
   static constexpr uint32_t kHeap = kLevels * kSlots;
-  static constexpr uint32_t kUnfiled = kHeap + 1;
+  static constexpr uint32_t kRun = kHeap + 1;
+  static constexpr uint32_t kUnfiled = kHeap + 2;
 
 public:
   static constexpr uint64_t kTick = uint64_t{1} << kTickBits;
@@ -54,8 +56,8 @@ public:
   private:
     friend class TimerQueue;
     union {
-      Node** entry_;         // while it is in a slot
-      uint32_t heap_index_;  // while it is in the heap
+      Node** entry_;    // while it is in a slot
+      uint32_t index_;  // while it is in the run or the heap
     };
   };
 
@@ -112,10 +114,11 @@ private:
     uint64_t latest = kNever;  // a lower bound of when they may not wait any more
   };
 
-  struct HeapEntry {
+  // A timer of the current tick, with what it is ordered by.
+  struct Entry {
     uint64_t deadline;
     uint64_t order;
-    Node* node;
+    Node* node;  // null in the run when it was taken out
   };
 
   struct SlotBegin {
@@ -123,7 +126,7 @@ private:
     uint64_t begin = kNever;  // its first tick
   };
 
-  static bool before(const HeapEntry& a, const HeapEntry& b) {
+  static bool before(const Entry& a, const Entry& b) {
     return a.deadline != b.deadline ? a.deadline < b.deadline : a.order < b.order;
   }
   static uint64_t latestOf(uint64_t deadline, bool precise);
@@ -140,16 +143,19 @@ private:
   SlotBegin nextSlot() const;
   void refileSlot(uint32_t place);
 
+  Node* firstOfCurrentTick();
+  void removeFromCurrentTick(Node& node);
+
   void heapPush(Node& node);
   void heapRemove(uint32_t index);
-  void siftUp(uint32_t index, HeapEntry entry);
-  void siftDown(uint32_t index, HeapEntry entry);
-  void place(uint32_t index, const HeapEntry& entry) {
+  void siftUp(uint32_t index, Entry entry);
+  void siftDown(uint32_t index, Entry entry);
+  void place(uint32_t index, const Entry& entry) {
     heap_[index] = entry;
-    entry.node->heap_index_ = index;
+    entry.node->index_ = index;
   }
 
-  uint64_t current_tick_ = 0;  // slots hold later ticks, the heap this one and earlier ones
+  uint64_t current_tick_ = 0;  // slots hold later ticks, the run and the heap this one and earlier ones
   uint64_t next_order_ = 0;
   std::size_t armed_ = 0;
   std::array<uint64_t, kLevels> occupied_{};  // a bit for each slot that has timers
@@ -157,8 +163,9 @@ private:
   std::size_t reserved_ = 0;  // timers
   std::vector<std::unique_ptr<Block[]>> slabs_;
   Block* spare_blocks_ = nullptr;  // of the slabs; the others are in slots
-  std::vector<HeapEntry> heap_;
-  std::size_t precise_in_heap_ = 0;
+  std::vector<Entry> run_;         // of the slot emptied last, latest first
+  std::vector<Entry> heap_;        // what was armed since
+  std::size_t precise_in_current_tick_ = 0;
 };
 
 }  // namespace nuncio

@@ -30,6 +30,12 @@ class ContractTest : public testing::Test {
 protected:
   ContractTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
 
+  // Other than the loop's.
+  template <class F>
+  static void onAnotherThread(F f) {
+    std::thread(f).join();
+  }
+
   Pair pair_ = makeSocketPair();
   DispatcherPtr dispatcher_ = createDispatcher({.name = "contracted"});
 };
@@ -199,179 +205,12 @@ TEST_F(LoopContractTest, ShutdownWithinACallbackIsRefused) {
       AllOf(HasSubstr("contracted"), HasSubstr("shutdown")));
 }
 
-// Use from a wrong thread: names dispatcher, thread and operation. Undefined in a release build.
+// Use from any thread
 
-class WrongThreadTest : public ContractTest {
-protected:
-  void SetUp() override {
-    if (!kDebugBuild) {
-      GTEST_SKIP() << "undefined in a release build";
-    }
-    timer_ = dispatcher_->createTimer([] {});
-    callback_ = dispatcher_->createSchedulableCallback([] {});
-    event_ =
-        *dispatcher_->createFileEvent(pair_.watched.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
-    dispatcher_->run(RunType::NonBlock);  // from now on this thread is the loop's
-  }
+using AnyThreadTest = ContractTest;
 
-  // Ends the process in `f`, on a thread other than the loop's.
-  template <class F>
-  static void onAnotherThread(F f) {
-    std::thread(f).join();
-  }
-  static auto names(const std::string& operation) {
-    return AllOf(HasSubstr("contracted"), ContainsRegex("thread [0-9]+"), HasSubstr(operation));
-  }
-
-  TimerPtr timer_;
-  SchedulableCallbackPtr callback_;
-  FileEventPtr event_;
-};
-
-TEST_F(WrongThreadTest, CreatingATimerIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { dispatcher_->createTimer([] {}); }), names("createTimer"));
-}
-
-TEST_F(WrongThreadTest, CreatingASchedulableCallbackIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { dispatcher_->createSchedulableCallback([] {}); }),
-                          names("createSchedulableCallback"));
-}
-
-TEST_F(WrongThreadTest, CreatingAFileEventIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] {
-                            (void)dispatcher_->createFileEvent(
-                                pair_.peer.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
-                          }),
-                          names("createFileEvent"));
-}
-
-TEST_F(WrongThreadTest, ListeningForASignalIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { (void)dispatcher_->listenForSignal(SIGUSR1, [] {}); }),
-                          names("listenForSignal"));
-}
-
-TEST_F(WrongThreadTest, DeferringADeletionIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { dispatcher_->deferredDelete(makeDeferred([] {})); }),
-                          names("deferredDelete"));
-}
-
-TEST_F(WrongThreadTest, ClearingTheDeferredListIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { dispatcher_->clearDeferredDeleteList(); }),
-                          names("clearDeferredDeleteList"));
-}
-
-TEST_F(WrongThreadTest, ReadingTheApproximateTimeIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { (void)dispatcher_->approximateMonotonicTime(); }),
-                          names("approximateMonotonicTime"));
-}
-
-TEST_F(WrongThreadTest, ArmingATimerIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { timer_->enableTimer(1ms); }), names("enableTimer"));
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { timer_->enableHRTimer(1us); }), names("enableHRTimer"));
-}
-
-TEST_F(WrongThreadTest, DisarmingATimerIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { timer_->disableTimer(); }), names("disableTimer"));
-}
-
-TEST_F(WrongThreadTest, DestroyingAHandleWhileTheLoopRunsIsFatal) {
-  // Once the loop has ended, any thread may: see LifetimeTest.
-  EXPECT_DEBUG_DEATH_ONLY(
-      {
-        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
-        TimerPtr timer = running->createTimer([] {});
-        DispatcherThread thread(*running);
-        timer.reset();
-      },
-      names("Timer"));
-  EXPECT_DEBUG_DEATH_ONLY(
-      {
-        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
-        SchedulableCallbackPtr callback = running->createSchedulableCallback([] {});
-        DispatcherThread thread(*running);
-        callback.reset();
-      },
-      names("SchedulableCallback"));
-  EXPECT_DEBUG_DEATH_ONLY(
-      {
-        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
-        FileEventPtr event =
-            *running->createFileEvent(pair_.peer.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
-        DispatcherThread thread(*running);
-        event.reset();
-      },
-      names("FileEvent"));
-}
-
-TEST_F(WrongThreadTest, DestroyingTheDispatcherWhileItsLoopRunsIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(
-      {
-        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
-        DispatcherThread thread(*running);
-        running.reset();
-      },
-      names("Dispatcher"));
-}
-
-TEST_F(WrongThreadTest, ShuttingDownWhileTheLoopRunsIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(
-      {
-        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
-        DispatcherThread thread(*running);
-        running->shutdown();
-      },
-      names("shutdown"));
-}
-
-TEST_F(WrongThreadTest, RunningWhileTheLoopRunsIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(
-      {
-        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
-        DispatcherThread thread(*running);
-        running->run(RunType::NonBlock);
-      },
-      names("run"));
-}
-
-TEST_F(WrongThreadTest, SchedulingIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { callback_->scheduleCurrentIteration(); }),
-                          names("scheduleCurrentIteration"));
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { callback_->scheduleNextIteration(); }), names("scheduleNextIteration"));
-}
-
-TEST_F(WrongThreadTest, CancellingIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { callback_->cancel(); }), names("cancel"));
-}
-
-TEST_F(WrongThreadTest, ActivatingAFileEventIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { event_->activate(FileReadyType::Read); }), names("activate"));
-}
-
-TEST_F(WrongThreadTest, EnablingAFileEventIsFatal) {
-  EXPECT_DEBUG_DEATH_ONLY(onAnotherThread([&] { event_->setEnabled(FileReadyType::Write); }), names("setEnabled"));
-}
-
-TEST_F(WrongThreadTest, WhileTheLoopRunsOnAnotherThreadIsFatalToo) {
-  EXPECT_DEBUG_DEATH_ONLY(
-      {
-        DispatcherPtr running = createDispatcher({.name = "running elsewhere"});
-        DispatcherThread thread(*running);
-        running->createTimer([] {});
-      },
-      AllOf(HasSubstr("running elsewhere"), ContainsRegex("thread [0-9]+"), HasSubstr("createTimer")));
-}
-
-TEST_F(WrongThreadTest, MessageNamesTheDispatcherOfTheCallingThreadToo) {
-  EXPECT_DEBUG_DEATH_ONLY(
-      {
-        DispatcherPtr caller = createDispatcher({.name = "the caller"});
-        DispatcherThread thread(*caller);
-        thread.call([&] { dispatcher_->createTimer([] {}); });
-      },
-      AllOf(HasSubstr("contracted"), HasSubstr("the caller"), HasSubstr("createTimer")));
-}
-
-TEST_F(WrongThreadTest, PostExitHandleNameAndTimeSourceAreForAnyThread) {
+TEST_F(AnyThreadTest, MayPostExitAndReadHandleNameAndTimeSource) {
+  dispatcher_->run(RunType::NonBlock);  // from now on this thread is the loop's
   onAnotherThread([&] {
     EXPECT_TRUE(dispatcher_->post([] {}));
     dispatcher_->deleteInDispatcherThread(makeDeferred([] {}));
@@ -383,6 +222,167 @@ TEST_F(WrongThreadTest, PostExitHandleNameAndTimeSourceAreForAnyThread) {
   });
   dispatcher_->run(RunType::RunUntilExit);
 }
+
+// Use from a wrong thread: names dispatcher, thread and operation. Undefined in a release build.
+
+#ifndef NDEBUG
+
+class WrongThreadTest : public ContractTest {
+protected:
+  WrongThreadTest() {
+    dispatcher_->run(RunType::NonBlock);  // from now on this thread is the loop's
+  }
+
+  static auto names(const std::string& operation) {
+    return AllOf(HasSubstr("contracted"), ContainsRegex("thread [0-9]+"), HasSubstr(operation));
+  }
+
+  TimerPtr timer_ = dispatcher_->createTimer([] {});
+  SchedulableCallbackPtr callback_ = dispatcher_->createSchedulableCallback([] {});
+  FileEventPtr event_ =
+      *dispatcher_->createFileEvent(pair_.watched.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
+};
+
+TEST_F(WrongThreadTest, CreatingATimerIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { dispatcher_->createTimer([] {}); }), names("createTimer"));
+}
+
+TEST_F(WrongThreadTest, CreatingASchedulableCallbackIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { dispatcher_->createSchedulableCallback([] {}); }),
+               names("createSchedulableCallback"));
+}
+
+TEST_F(WrongThreadTest, CreatingAFileEventIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] {
+                 (void)dispatcher_->createFileEvent(
+                     pair_.peer.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
+               }),
+               names("createFileEvent"));
+}
+
+TEST_F(WrongThreadTest, ListeningForASignalIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { (void)dispatcher_->listenForSignal(SIGUSR1, [] {}); }), names("listenForSignal"));
+}
+
+TEST_F(WrongThreadTest, DeferringADeletionIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { dispatcher_->deferredDelete(makeDeferred([] {})); }), names("deferredDelete"));
+}
+
+TEST_F(WrongThreadTest, ClearingTheDeferredListIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { dispatcher_->clearDeferredDeleteList(); }), names("clearDeferredDeleteList"));
+}
+
+TEST_F(WrongThreadTest, ReadingTheApproximateTimeIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { (void)dispatcher_->approximateMonotonicTime(); }),
+               names("approximateMonotonicTime"));
+}
+
+TEST_F(WrongThreadTest, ArmingATimerIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { timer_->enableTimer(1ms); }), names("enableTimer"));
+  EXPECT_DEATH(onAnotherThread([&] { timer_->enableHRTimer(1us); }), names("enableHRTimer"));
+}
+
+TEST_F(WrongThreadTest, DisarmingATimerIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { timer_->disableTimer(); }), names("disableTimer"));
+}
+
+TEST_F(WrongThreadTest, DestroyingAHandleWhileTheLoopRunsIsFatal) {
+  // Once the loop has ended, any thread may: see LifetimeTest.
+  EXPECT_DEATH(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        TimerPtr timer = running->createTimer([] {});
+        DispatcherThread thread(*running);
+        timer.reset();
+      },
+      names("Timer"));
+  EXPECT_DEATH(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        SchedulableCallbackPtr callback = running->createSchedulableCallback([] {});
+        DispatcherThread thread(*running);
+        callback.reset();
+      },
+      names("SchedulableCallback"));
+  EXPECT_DEATH(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        FileEventPtr event =
+            *running->createFileEvent(pair_.peer.get(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
+        DispatcherThread thread(*running);
+        event.reset();
+      },
+      names("FileEvent"));
+}
+
+TEST_F(WrongThreadTest, DestroyingTheDispatcherWhileItsLoopRunsIsFatal) {
+  EXPECT_DEATH(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        DispatcherThread thread(*running);
+        running.reset();
+      },
+      names("Dispatcher"));
+}
+
+TEST_F(WrongThreadTest, ShuttingDownWhileTheLoopRunsIsFatal) {
+  EXPECT_DEATH(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        DispatcherThread thread(*running);
+        running->shutdown();
+      },
+      names("shutdown"));
+}
+
+TEST_F(WrongThreadTest, RunningWhileTheLoopRunsIsFatal) {
+  EXPECT_DEATH(
+      {
+        DispatcherPtr running = createDispatcher({.name = "contracted elsewhere"});
+        DispatcherThread thread(*running);
+        running->run(RunType::NonBlock);
+      },
+      names("run"));
+}
+
+TEST_F(WrongThreadTest, SchedulingIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { callback_->scheduleCurrentIteration(); }), names("scheduleCurrentIteration"));
+  EXPECT_DEATH(onAnotherThread([&] { callback_->scheduleNextIteration(); }), names("scheduleNextIteration"));
+}
+
+TEST_F(WrongThreadTest, CancellingIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { callback_->cancel(); }), names("cancel"));
+}
+
+TEST_F(WrongThreadTest, ActivatingAFileEventIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { event_->activate(FileReadyType::Read); }), names("activate"));
+}
+
+TEST_F(WrongThreadTest, EnablingAFileEventIsFatal) {
+  EXPECT_DEATH(onAnotherThread([&] { event_->setEnabled(FileReadyType::Write); }), names("setEnabled"));
+}
+
+TEST_F(WrongThreadTest, WhileTheLoopRunsOnAnotherThreadIsFatalToo) {
+  EXPECT_DEATH(
+      {
+        DispatcherPtr running = createDispatcher({.name = "running elsewhere"});
+        DispatcherThread thread(*running);
+        running->createTimer([] {});
+      },
+      AllOf(HasSubstr("running elsewhere"), ContainsRegex("thread [0-9]+"), HasSubstr("createTimer")));
+}
+
+TEST_F(WrongThreadTest, MessageNamesTheDispatcherOfTheCallingThreadToo) {
+  EXPECT_DEATH(
+      {
+        DispatcherPtr caller = createDispatcher({.name = "the caller"});
+        DispatcherThread thread(*caller);
+        thread.call([&] { dispatcher_->createTimer([] {}); });
+      },
+      AllOf(HasSubstr("contracted"), HasSubstr("the caller"), HasSubstr("createTimer")));
+}
+
+#endif
 
 }  // namespace
 }  // namespace nuncio::test

@@ -22,6 +22,7 @@ namespace nuncio::test {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::_;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -33,6 +34,16 @@ protected:
         pair_.watched.get(), [cb = std::move(cb)](uint32_t) { cb(); }, FileTriggerType::Level, FileReadyType::Write);
     EXPECT_TRUE(event.ok()) << event.status();
     return *std::move(event);
+  }
+  // Runs a timer, a file event and a post that are made in this order and due at once; returns the order they ran in.
+  std::vector<std::string> orderOfTimerFileAndPost() {
+    std::vector<std::string> order;
+    TimerPtr timer = dispatcher_->createTimer([&] { order.push_back("timer"); });
+    timer->enableTimer(0ms);
+    FileEventPtr event = alwaysReady([&] { order.push_back("file"); });
+    dispatcher_->post([&] { order.push_back("post"); });
+    dispatcher_->run(RunType::NonBlock);
+    return order;
   }
 
   Pair pair_ = makeSocketPair();
@@ -211,26 +222,12 @@ TEST_F(DispatcherRunTest, NonBlockReturnsWithACallbackThatAlwaysSchedulesItselfI
 }
 
 TEST_F(DispatcherRunTest, PostsBeforeRunRunBeforeFileAndTimerEvents) {
-  std::vector<std::string> order;
-  TimerPtr timer = dispatcher_->createTimer([&] { order.push_back("timer"); });
-  timer->enableTimer(0ms);
-  FileEventPtr event = alwaysReady([&] { order.push_back("file"); });
-  dispatcher_->post([&] { order.push_back("post"); });
-  dispatcher_->run(RunType::NonBlock);
-  ASSERT_EQ(3u, order.size());
-  EXPECT_EQ("post", order.front());
+  EXPECT_THAT(orderOfTimerFileAndPost(), ElementsAre("post", _, _));
 }
 
 TEST_F(DispatcherRunTest, PostsBetweenRunsRunBeforeFileAndTimerEventsOfTheNextRun) {
-  std::vector<std::string> order;
   dispatcher_->run(RunType::NonBlock);
-  TimerPtr timer = dispatcher_->createTimer([&] { order.push_back("timer"); });
-  timer->enableTimer(0ms);
-  FileEventPtr event = alwaysReady([&] { order.push_back("file"); });
-  dispatcher_->post([&] { order.push_back("post"); });
-  dispatcher_->run(RunType::NonBlock);
-  ASSERT_EQ(3u, order.size());
-  EXPECT_EQ("post", order.front());
+  EXPECT_THAT(orderOfTimerFileAndPost(), ElementsAre("post", _, _));
 }
 
 TEST_F(DispatcherRunTest, AnIterationRunsFileEventsThenTimersThenScheduledCallbacksThenPosts) {

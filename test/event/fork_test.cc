@@ -39,6 +39,15 @@ protected:
     dispatcher_->run(RunType::NonBlock);
     EXPECT_EQ(1, calls);
   }
+  // A child runs `f` on a file event that it has from its parent, whose own still reports.
+  template <class F>
+  void expectParentUnharmedBy(F f) {
+    int calls = 0;
+    FileEventPtr event = watch(pair_.watched.get(), calls);
+    dispatcher_->run(RunType::NonBlock);
+    EXPECT_EQ("", runInChild([&] { f(event); }));
+    expectStillReports(calls);
+  }
 
   Pair pair_ = makeSocketPair();
   DispatcherPtr dispatcher_ = createDispatcher({.name = "forked"});
@@ -125,57 +134,37 @@ TEST_F(ForkTest, NewFileEventsWorkInTheChild) {
 }
 
 TEST_F(ForkTest, ParentIsUnharmedWhenTheChildDestroysItsFileEvent) {
-  int calls = 0;
-  FileEventPtr event = watch(pair_.watched.get(), calls);
-  dispatcher_->run(RunType::NonBlock);
-  EXPECT_EQ("", runInChild([&] { event.reset(); }));
-  expectStillReports(calls);
+  expectParentUnharmedBy([](FileEventPtr& event) { event.reset(); });
 }
 
 TEST_F(ForkTest, ParentIsUnharmedWhenTheChildSilencesItsFileEvent) {
-  int calls = 0;
-  FileEventPtr event = watch(pair_.watched.get(), calls);
-  dispatcher_->run(RunType::NonBlock);
-  EXPECT_EQ("", runInChild([&] {
-              CHILD_CHECK(event->setEnabled(0));
-              dispatcher_->run(RunType::Block);
-            }));
-  expectStillReports(calls);
+  expectParentUnharmedBy([this](FileEventPtr& event) {
+    CHILD_CHECK(event->setEnabled(0));
+    dispatcher_->run(RunType::Block);
+  });
 }
 
 TEST_F(ForkTest, ParentIsUnharmedWhenTheChildDestroysTheDispatcher) {
-  int calls = 0;
-  FileEventPtr event = watch(pair_.watched.get(), calls);
-  dispatcher_->run(RunType::NonBlock);
-  EXPECT_EQ("", runInChild([&] {
-              dispatcher_.reset();
-              event.reset();
-            }));
-  expectStillReports(calls);
+  expectParentUnharmedBy([this](FileEventPtr& event) {
+    dispatcher_.reset();
+    event.reset();
+  });
 }
 
 TEST_F(ForkTest, ParentIsUnharmedWhenTheChildDestroysTheEventAndThenTheDispatcher) {
-  int calls = 0;
-  FileEventPtr event = watch(pair_.watched.get(), calls);
-  dispatcher_->run(RunType::NonBlock);
-  EXPECT_EQ("", runInChild([&] {
-              event.reset();
-              dispatcher_.reset();
-            }));
-  expectStillReports(calls);
+  expectParentUnharmedBy([this](FileEventPtr& event) {
+    event.reset();
+    dispatcher_.reset();
+  });
 }
 
 TEST_F(ForkTest, ParentIsUnharmedWhenTheChildShutsDownAfterRunning) {
-  int calls = 0;
-  FileEventPtr event = watch(pair_.watched.get(), calls);
-  dispatcher_->run(RunType::NonBlock);
-  EXPECT_EQ("", runInChild([&] {
-              dispatcher_->run(RunType::NonBlock);
-              event.reset();
-              dispatcher_->shutdown();
-              dispatcher_.reset();
-            }));
-  expectStillReports(calls);
+  expectParentUnharmedBy([this](FileEventPtr& event) {
+    dispatcher_->run(RunType::NonBlock);
+    event.reset();
+    dispatcher_->shutdown();
+    dispatcher_.reset();
+  });
 }
 
 TEST_F(ForkTest, ParentsTimersAreUnharmedByTheChilds) {

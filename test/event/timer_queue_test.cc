@@ -43,6 +43,17 @@ TEST_F(TimerQueueTest, AnEmptyQueueNeverWakes) {
   EXPECT_EQ(queue_.popDue(kHour, 0), nullptr);
 }
 
+TEST_F(TimerQueueTest, AQueueWhoseTimersAreAllDisarmedNeverWakes) {
+  queue_.arm(a_, kMillisecond, false, 0);
+  queue_.arm(b_, kHour, true, 0);
+  queue_.disarm(a_);
+  queue_.disarm(b_);
+  EXPECT_EQ(queue_.nextWake().due, TimerQueue::kNever);
+  EXPECT_EQ(queue_.nextWake().latest, TimerQueue::kNever);
+  queue_.arm(a_, 2 * kHour, false, 3 * kMillisecond);
+  EXPECT_EQ(popAll(2 * kHour), std::vector<Node*>{&a_});
+}
+
 TEST_F(TimerQueueTest, PopsInTheOrderOfDeadlinesAcrossLevels) {
   queue_.arm(a_, kHour, true, 0);
   queue_.arm(b_, kMicrosecond, true, 0);

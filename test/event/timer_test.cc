@@ -69,6 +69,11 @@ protected:
   }
   // Enough for a timer of milliseconds to be due: it may be up to about a millisecond late.
   void passAllOf(std::chrono::milliseconds delay) { clock_->pass(delay + 3ms); }
+  // Lets all of `delay` pass, and runs an iteration.
+  void runAfter(std::chrono::milliseconds delay) {
+    passAllOf(delay);
+    dispatcher_.run(RunType::NonBlock);
+  }
 
   const bool high_resolution_ = std::string(std::get<1>(GetParam())) == "HighResolution";
   const std::unique_ptr<Clock> clock_ = std::string(std::get<0>(GetParam())) == "Real"
@@ -107,10 +112,8 @@ TEST_P(TimerTest, IsDisabledWithinItsCallback) {
 TEST_P(TimerTest, FiresOnceOnly) {
   TimerPtr timer = numbered(1);
   arm(*timer, 1ms);
-  passAllOf(1ms);
-  dispatcher_.run(RunType::NonBlock);
-  passAllOf(10ms);
-  dispatcher_.run(RunType::NonBlock);
+  runAfter(1ms);
+  runAfter(10ms);
   EXPECT_THAT(fired_, ElementsAre(1));
 }
 
@@ -157,8 +160,7 @@ TEST_P(TimerTest, DueTimersFireInTheOrderOfDeadlinesInOneIteration) {
   arm(*timer3, 2ms);
   arm(*timer1, 0ms);
   arm(*timer2, 1ms);
-  passAllOf(2ms);
-  dispatcher_.run(RunType::NonBlock);
+  runAfter(2ms);
   EXPECT_THAT(fired_, ElementsAre(1, 2, 3));
 }
 
@@ -171,8 +173,7 @@ TEST_P(TimerTest, MovedTimersFireInTheOrderOfTheirNewDeadlines) {
   arm(*timer3, 2ms);
   arm(*timer2, 3ms);
   arm(*timer1, 4ms);
-  passAllOf(4ms);
-  dispatcher_.run(RunType::NonBlock);
+  runAfter(4ms);
   EXPECT_THAT(fired_, ElementsAre(3, 2, 1));
 }
 
@@ -192,8 +193,7 @@ TEST_P(TimerTest, MovedToALaterDeadlineDoesNotFireAtTheFormer) {
   TimerPtr timer = numbered(1);
   arm(*timer, 1ms);
   arm(*timer, 1'000'000ms);
-  passAllOf(1ms);
-  dispatcher_.run(RunType::NonBlock);
+  runAfter(1ms);
   EXPECT_THAT(fired_, IsEmpty());
   EXPECT_TRUE(timer->enabled());
 }
@@ -208,8 +208,7 @@ TEST_P(TimerTest, DisabledByAnEarlierOneOfTheSameIterationNeverFires) {
   arm(*timer1, 1ms);
   arm(*timer2, 2ms);
   arm(*timer3, 3ms);
-  passAllOf(3ms);
-  dispatcher_.run(RunType::NonBlock);
+  runAfter(3ms);
   EXPECT_THAT(fired_, ElementsAre(1, 3));
 }
 
@@ -223,11 +222,9 @@ TEST_P(TimerTest, MovedByAnEarlierOneOfTheSameIterationFiresAtItsNewDeadline) {
   arm(*timer1, 1ms);
   arm(*timer2, 2ms);
   arm(*timer3, 3ms);
-  passAllOf(3ms);
-  dispatcher_.run(RunType::NonBlock);
+  runAfter(3ms);
   EXPECT_THAT(fired_, ElementsAre(1, 3));
-  passAllOf(5ms);
-  dispatcher_.run(RunType::NonBlock);
+  runAfter(5ms);
   EXPECT_THAT(fired_, ElementsAre(1, 3, 2));
 }
 
@@ -395,26 +392,29 @@ TEST_P(TimerTest, ThousandsFireInTheOrderOfDeadlinesHoweverTheyWereArmed) {
   }
 }
 
-TEST_P(TimerTest, RunBlockWaitsForTheLast) {
-  if (clock_->dispatcher().name() == "simulated") {
-    GTEST_SKIP() << "nobody would advance the time";
-  }
-  TimerPtr timer1 = numbered(1);
-  TimerPtr timer2 = numbered(2);
-  arm(*timer2, 20ms);
-  arm(*timer1, 10ms);
-  const MonotonicTime start = std::chrono::steady_clock::now();
-  dispatcher_.run(RunType::Block);
-  EXPECT_THAT(fired_, ElementsAre(1, 2));
-  EXPECT_GE(std::chrono::steady_clock::now() - start, 20ms);
-}
-
 // Real time
 
 class RealTimerTest : public testing::Test {
 protected:
   DispatcherPtr dispatcher_ = createDispatcher({.name = "real"});
 };
+
+TEST_F(RealTimerTest, RunBlockWaitsForTheLastOfEitherResolution) {
+  int fired = 0;
+  TimerPtr earlier = dispatcher_->createTimer([&] { ++fired; });
+  TimerPtr later = dispatcher_->createTimer([&] { ++fired; });
+  const MonotonicTime start = std::chrono::steady_clock::now();
+  later->enableTimer(20ms);
+  earlier->enableHRTimer(10ms);
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(2, fired);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 20ms);
+  later->enableHRTimer(20ms);
+  earlier->enableTimer(10ms);
+  dispatcher_->run(RunType::Block);
+  EXPECT_EQ(4, fired);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 40ms);
+}
 
 TEST_F(RealTimerTest, IsNeverEarlyAgainstSteadyClock) {
   for (int round = 0; round < 10; ++round) {

@@ -102,7 +102,8 @@ MockTimeSystem::~MockTimeSystem() = default;
 MockTrackedObject::MockTrackedObject() = default;
 MockTrackedObject::~MockTrackedObject() = default;
 
-MockDispatcher::MockDispatcher() {
+MockDispatcher::MockDispatcher() : tasks_(TaskQueue::create(PostHandle(), *this)) {
+  tasks_->bindToThread();
   ON_CALL(*this, createFileEvent(_, _, _, _))
       .WillByDefault([](int, FileReadyCb, FileTriggerType, uint32_t) -> absl::StatusOr<FileEventPtr> {
         return std::make_unique<NiceMock<MockFileEvent>>();
@@ -130,16 +131,27 @@ MockDispatcher::MockDispatcher() {
   ON_CALL(*this, name()).WillByDefault(Return("mock"));
   ON_CALL(*this, timeSource()).WillByDefault(ReturnRef(time_source_));
   ON_CALL(*this, approximateMonotonicTime()).WillByDefault([this] { return time_source_.monotonicTime(); });
+  ON_CALL(*this, taskQueue()).WillByDefault(ReturnRef(*tasks_));
   ON_CALL(*this, handle()).WillByDefault([] {
     DispatcherPtr gone = createDispatcher({.name = "mock"});
     return gone->handle();
   });
 }
 
-MockDispatcher::~MockDispatcher() = default;
+MockDispatcher::~MockDispatcher() {
+  tasks_->beginShutdown();
+  while (tasks_->shutdownRound()) {
+  }
+  tasks_->endShutdown(/*force=*/true);
+  tasks_->dispatcherGone();
+}
 
 void MockDispatcher::runPosts() {
-  while (!posts_.empty()) {
+  while (!posts_.empty() || !tasks_->empty()) {
+    if (!tasks_->empty()) {
+      tasks_->runFirst();
+      continue;
+    }
     PostCb cb = std::move(posts_.front());
     posts_.pop_front();
     cb();

@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/event/task_queue.h"
 
 // GoogleMock classes for the interfaces of the event layer, for the tests of code that uses dispatchers.
 //
@@ -130,7 +131,7 @@ public:
   MockDispatcher();
   ~MockDispatcher() override;
 
-  // Runs what has been posted, and what that posts.
+  // Runs what has been posted and the continuations of futures, and what those add.
   void runPosts();
 
   MOCK_METHOD(absl::StatusOr<FileEventPtr>, createFileEvent,
@@ -151,6 +152,7 @@ public:
   MOCK_METHOD(MonotonicTime, approximateMonotonicTime, (), (override));
   MOCK_METHOD(void, updateApproximateMonotonicTime, (), (override));
   MOCK_METHOD(PostHandle, handle, (), (override));  // of a dispatcher that is gone, unless a test says otherwise
+  MOCK_METHOD(TaskQueue&, taskQueue, (), (override));
   MOCK_METHOD(void, pushTrackedObject, (const TrackedObject* object), (override));
   MOCK_METHOD(void, popTrackedObject, (const TrackedObject* object), (override));
   MOCK_METHOD(DispatcherStats, stats, (), (const, override));
@@ -158,6 +160,7 @@ public:
   testing::NiceMock<MockTimeSource> time_source_;
   std::deque<PostCb> posts_;
   std::vector<DeferredDeletablePtr> deferred_;
+  TaskQueue* const tasks_;
 };
 
 }  // namespace nuncio

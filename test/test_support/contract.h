@@ -22,15 +22,6 @@
 #define EXPECT_CONTRACT_VIOLATION(statement, matcher) EXPECT_DEATH({ statement; }, (matcher))
 #endif
 
-// For what is undefined in a release build: checked in debug builds alone.
-#ifdef NDEBUG
-#define EXPECT_DEBUG_DEATH_ONLY(statement, matcher) \
-  do {                                              \
-  } while (false)
-#else
-#define EXPECT_DEBUG_DEATH_ONLY(statement, matcher) EXPECT_DEATH({ statement; }, (matcher))
-#endif
-
 namespace nuncio::test {
 
 #ifdef NDEBUG

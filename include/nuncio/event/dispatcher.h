@@ -22,6 +22,8 @@
 
 namespace nuncio {
 
+class TaskQueue;
+
 enum class RunType {
   Block,         // until nothing is left that could call back: no enabled file event, signal, armed timer, post, ...
   NonBlock,      // one iteration of what is ready now
@@ -32,6 +34,7 @@ enum class RunType {
 struct DispatcherStats {
   uint64_t iterations = 0;
   uint64_t posts_run = 0;
+  uint64_t tasks_run = 0;  // continuations of futures, resumed coroutines
   uint64_t timers_fired = 0;
   uint64_t wakeups = 0;              // system calls made by other threads to wake the loop
   uint64_t callback_exceptions = 0;  // exceptions that callbacks let escape
@@ -42,8 +45,9 @@ struct DispatcherOptions {
   TimeSystem* time_system = nullptr;  // not owned; null: realTimeSystem()
 
   // The most that an iteration does before it polls again, so that callbacks which keep making work starve nobody: so
-  // many batches of posts (> 0), and so much time for posts, for timers and for schedulable callbacks, each (> 0; the
-  // clock is looked at for every 8th callback). What is left runs in the next iteration, in order.
+  // many batches of posts (> 0), and so much time for posts, for timers, for schedulable callbacks and for
+  // continuations of futures, each (> 0; the clock is looked at for every 8th callback). What is left runs in the next
+  // iteration, in order.
   uint32_t max_post_batches_per_iteration = 128;
   std::chrono::microseconds max_callback_time_per_iteration{500};
 
@@ -64,8 +68,8 @@ struct DispatcherOptions {
 //   dispatcher->run(RunType::RunUntilExit);
 //
 // An iteration: poll; file events and signals; due timers; what was scheduled for this iteration by the one before;
-// then, in turns, what was scheduled in this one, deferred deletion, and a batch of posts. docs/event_loop.md has the
-// picture.
+// then, in turns, what was scheduled in this one, continuations of futures, deferred deletion, and a batch of posts.
+// docs/event_loop.md has the picture.
 //
 // Threads: post, deleteInDispatcherThread, exit, handle, isThreadSafe, name and timeSource from any thread; all else
 // from the thread that runs the loop (before the first run: any one thread). Use from a wrong thread breaks the
@@ -151,6 +155,9 @@ public:
 
   // A reference for other threads that stays safe when the dispatcher is gone.
   virtual PostHandle handle() = 0;
+
+  // For futures: see nuncio/future/future.h.
+  virtual TaskQueue& taskQueue() = 0;
 
   // What the loop works on, innermost last, for the dump of a crash; a stack of at most 16, of which deeper ones are
   // counted but not shown. `object` is not owned. TrackedObjectScope does both calls.
