@@ -51,7 +51,12 @@ def nuncio_dev_dependencies():
     _system_library(
         name = "asio",
         package = "libasio-dev",
-        defines = ["ASIO_STANDALONE"],
+        # It looks for the coroutines of C++20 in g++ only.
+        defines = [
+            "ASIO_STANDALONE",
+            "ASIO_HAS_CO_AWAIT",
+            "ASIO_HAS_STD_COROUTINE",
+        ],
         headers = ["asio.hpp"],
         libraries = {"asio": []},
         linkopts = {"asio": ["-lpthread"]},
@@ -60,4 +65,9 @@ def nuncio_dev_dependencies():
         name = "libuv",
         package = "libuv1-dev",
         libraries = {"libuv": ["libuv"]},
+    )
+    _system_library(
+        name = "capnp",
+        package = "libcapnp-dev",
+        libraries = {"kj": ["kj-async", "kj"]},
     )

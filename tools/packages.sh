@@ -16,6 +16,7 @@ build  pc:gtest                                 libgtest-dev
 build  pc:gmock                                 libgmock-dev
 build  pc:benchmark                             libbenchmark-dev
 build  pc:libuv                                 libuv1-dev
+build  pc:kj-async                              libcapnp-dev
 build  file:/usr/include/asio.hpp               libasio-dev
 build  cmd:nc                                   netcat-openbsd
 build  cmd:socat                                socat

@@ -1,54 +1,20 @@
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <future>
 #include <thread>
-#include <vector>
 
 #include "test/benchmark/peers/asio_peer.h"
 #include "test/benchmark/peers/envoy_peer.h"
 #include "test/benchmark/peers/epoll_limit.h"
 #include "test/benchmark/peers/libuv_peer.h"
 #include "test/benchmark/peers/nuncio_peer.h"
+#include "test/benchmark/round_trips.h"
 #include "test/benchmark/support.h"
 
 namespace nuncio::bench {
 namespace {
 
 constexpr std::size_t kRoundTrips = 200000;
-
-// The duration of each round trip: what A measures between two messages from B.
-class RoundTrips {
-public:
-  explicit RoundTrips(std::size_t count) { nanoseconds_.reserve(count); }
-
-  void start() { started_ = last_ = Clock::now(); }
-  // False after the last one.
-  bool next() {
-    const auto now = Clock::now();
-    nanoseconds_.push_back(std::chrono::nanoseconds(now - last_).count());
-    last_ = now;
-    return nanoseconds_.size() < nanoseconds_.capacity();
-  }
-
-  void report(::benchmark::State& state, std::size_t expected) {
-    expectCount(state, expected, nanoseconds_.size());
-    state.SetIterationTime(std::chrono::duration<double>(last_ - started_).count());
-    std::sort(nanoseconds_.begin(), nanoseconds_.end());
-    state.counters["median_ns"] = static_cast<double>(nanoseconds_[nanoseconds_.size() / 2]);
-    state.counters["p99_ns"] = static_cast<double>(nanoseconds_[nanoseconds_.size() * 99 / 100]);
-  }
-
-private:
-  Clock::time_point started_;
-  Clock::time_point last_;
-  std::vector<int64_t> nanoseconds_;
-};
-
-class BusyPollLoop : public NuncioLoop {
-public:
-  BusyPollLoop() : NuncioLoop(std::chrono::microseconds(100)) {}
-};
 
 // Two loops that post to each other.
 template <class Loop>

@@ -52,6 +52,12 @@ private:
   DispatcherPtr dispatcher_;
 };
 
+// Spins before it blocks.
+class BusyPollLoop : public NuncioLoop {
+public:
+  BusyPollLoop() : NuncioLoop(std::chrono::microseconds(100)) {}
+};
+
 // Timers armed with enableTimer(), in whole milliseconds.
 class NuncioTimers {
 public:

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstddef>
+#include <tuple>
+#include <utility>
+#include <variant>
+
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/collect_tuple.h"
+
+// Waiting for one of several futures, or for all of them, in a coroutine or anywhere: Flow's choose and when.
+//
+//   std::variant<Request, Unit> next = co_await anyOf(connection.read(), std::move(closing));
+//   if (next.index() == 1) { co_return; }
+//   handle(std::get<0>(next));
+//
+//   auto [user, quota] = co_await allOf(fetchUser(id), fetchQuota(id));
+//
+// They return futures, so then() works on them as well. What they share with collect(), of several dispatchers,
+// cancelling and cost, nuncio/future/collect.h says.
+namespace nuncio {
+namespace future_internal {
+
+// The value, or the failure, of the first.
+template <class... Ts>
+struct AnyOfPolicy {
+  using Result = std::variant<Stored<Ts>...>;
+  static constexpr const char* kKind = "anyOf";
+
+  bool done() const { return first.ready(); }
+  template <std::size_t kIndex, class T>
+  void add(Try<T>&& result) {
+    if (result.failed()) {
+      first = Try<Result>::failureOf(std::move(result));
+    } else {
+      first = Try<Result>(Result(std::in_place_index<kIndex>, *std::move(result)));
+    }
+  }
+  void take(Slot& slot, std::size_t index) { takeOneOf<Ts...>(*this, slot, index); }
+  Try<Result> result() { return std::move(first); }
+
+  Try<Result> first;
+};
+
+}  // namespace future_internal
+
+// The value of the first that is done, at the index of its future, or its failure; the losers are cancelled. Of several
+// that are ready already, the one that stands first. The value of a void future is a Unit. collectAny() gives the
+// failure of the first, too, as a value.
+template <class... Ts>
+  requires(sizeof...(Ts) > 0)
+Future<std::variant<future_internal::Stored<Ts>...>> anyOf(Future<Ts>... futures) {
+  return future_internal::joinEach<future_internal::AnyOfPolicy<Ts...>>(futures...);
+}
+
+// All values, or the first failure, at which the others are cancelled: the same as collect().
+template <class... Ts>
+  requires(sizeof...(Ts) > 0)
+Future<std::tuple<future_internal::Stored<Ts>...>> allOf(Future<Ts>... futures) {
+  return future_internal::joinEach<future_internal::CollectTuplePolicy<Ts...>>(futures...);
+}
+
+}  // namespace nuncio

@@ -1,0 +1,227 @@
+#pragma once
+
+#include <cstddef>
+#include <new>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/collect_tuple.h"
+#include "nuncio/future/internal/join.h"
+
+// Many futures as one.
+//
+//   collect(std::move(reads)).then([](std::vector<Page> pages) { ... });     // all values, in the order of `reads`
+//   collect(user(), quota()).then([](std::tuple<User, Quota> both) { ... });
+//   collectAll(std::move(writes)).then([](std::vector<Try<void>> each) { ... });  // whatever came of each
+//   collectAny(std::move(replicas)).then([](std::pair<size_t, Try<Page>> first) { ... });
+//   collectN(std::move(votes), 3).then([](std::vector<std::pair<size_t, Vote>> quorum) { ... });
+//
+// As soon as the inputs that came decide the result, the others are cancelled, and what comes of them is not logged.
+// Cancelling the result cancels all inputs at once; so does a dispatcher that shuts down. Dropping it does not.
+//
+// Futures of several dispatchers are brought to that of the first one that has any. What is ready already counts first,
+// in input order, and when that decides it, the result is ready at once.
+//
+// Threads: as Future's methods. Cost: three allocations, however many inputs; one for a given number of arguments.
+namespace nuncio {
+namespace future_internal {
+
+Failure* noInput() noexcept;
+Failure* outOfReach(std::size_t wanted, std::size_t given) noexcept;
+
+template <class T>
+struct CollectPolicy {
+  using Result = std::conditional_t<std::is_void_v<T>, void, std::vector<Stored<T>>>;
+  static constexpr const char* kKind = "collect";
+
+  explicit CollectPolicy(std::size_t count) : left(count) { values.resize(std::is_void_v<T> ? 0 : count); }
+  bool done() const { return left == 0; }
+  void add(std::size_t index, Try<T>&& result) {
+    if (result.failed()) {
+      failure = std::move(result);
+      left = 0;
+      return;
+    }
+    if constexpr (!std::is_void_v<T>) {
+      values[index] = std::move(result);
+    }
+    --left;
+  }
+  void take(Slot& slot, std::size_t index) { add(index, takeInput<T>(slot)); }
+  Try<Result> result() {
+    if (failure.failed()) {
+      return Try<Result>::failureOf(std::move(failure));
+    }
+    if constexpr (std::is_void_v<T>) {
+      return Try<Result>(Unit());
+    } else {
+      Result all;
+      all.reserve(values.size());
+      for (Try<T>& value : values) {
+        all.push_back(*std::move(value));
+      }
+      return Try<Result>(std::move(all));
+    }
+  }
+
+  std::vector<Try<T>> values;
+  Try<T> failure;
+  std::size_t left;
+};
+
+template <class T>
+struct CollectAllPolicy {
+  using Result = std::vector<Try<T>>;
+  static constexpr const char* kKind = "collectAll";
+
+  explicit CollectAllPolicy(std::size_t count) : results(count), left(count) {}
+  bool done() const { return left == 0; }
+  void add(std::size_t index, Try<T>&& result) {
+    results[index] = std::move(result);
+    --left;
+  }
+  void take(Slot& slot, std::size_t index) { add(index, takeInput<T>(slot)); }
+  Try<Result> result() { return Try<Result>(std::move(results)); }
+
+  Result results;
+  std::size_t left;
+};
+
+template <class T>
+struct CollectAnyPolicy {
+  using Result = std::pair<std::size_t, Try<T>>;
+  static constexpr const char* kKind = "collectAny";
+
+  bool done() const { return first.second.ready(); }
+  void add(std::size_t index, Try<T>&& result) { first = Result(index, std::move(result)); }
+  void take(Slot& slot, std::size_t index) { add(index, takeInput<T>(slot)); }
+  Try<Result> result() { return Try<Result>(std::move(first)); }
+
+  Result first;
+};
+
+template <class T>
+struct CollectNPolicy {
+  using Element = std::conditional_t<std::is_void_v<T>, std::size_t, std::pair<std::size_t, Stored<T>>>;
+  using Result = std::vector<Element>;
+  static constexpr const char* kKind = "collectN";
+
+  CollectNPolicy(std::size_t count, std::size_t k) : spare(count - k), wanted(k) { values.reserve(k); }
+  bool done() const { return values.size() == wanted || failure.failed(); }
+  void add(std::size_t index, Try<T>&& result) {
+    if (result.failed()) {
+      if (spare == 0) {
+        failure = std::move(result);
+      } else {
+        --spare;
+      }
+    } else if constexpr (std::is_void_v<T>) {
+      values.push_back(index);
+    } else {
+      values.emplace_back(index, *std::move(result));
+    }
+  }
+  void take(Slot& slot, std::size_t index) { add(index, takeInput<T>(slot)); }
+  Try<Result> result() {
+    return failure.failed() ? Try<Result>::failureOf(std::move(failure)) : Try<Result>(std::move(values));
+  }
+
+  Result values;
+  Try<T> failure;
+  std::size_t spare;  // failures that it can do with
+  std::size_t wanted;
+};
+
+// Joins futures of one type.
+template <class T, class Policy>
+Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Policy&& policy,
+                                           const std::source_location& place) {
+  TaskQueue* loop = nullptr;
+  for (std::size_t i = 0; i < futures.size() && loop == nullptr; ++i) {
+    loop = Access::loop(futures[i]);
+  }
+  for (std::size_t i = 0; i < futures.size() && !policy.done(); ++i) {
+    if (!prepareInput(futures[i], loop)) {
+      policy.add(i, takeReady(futures[i]));
+    }
+  }
+  Future<typename Policy::Result> joined;
+  if (policy.done()) {
+    joined = readyOn(loop, resultOf(policy), place);
+  } else {
+    joined = join<0>(
+        *loop, futures.size(), std::move(policy),
+        [&futures](Join& node) {
+          for (std::size_t i = 0; i < futures.size(); ++i) {
+            node.add(i, Access::takeNode(futures[i]));
+          }
+        },
+        place);
+  }
+  if (Access::node(joined) == nullptr) {
+    for (Future<T>& future : futures) {
+      abandon(future);
+    }
+  }
+  return joined;
+}
+
+// The same, with a policy made of `arguments`.
+template <class Policy, class T, class... Args>
+Future<typename Policy::Result> joinBy(std::vector<Future<T>>& futures, const std::source_location& place,
+                                       Args... arguments) {
+  try {
+    return joinVector(futures, Policy(arguments...), place);
+  } catch (const std::bad_alloc&) {
+    return Future<typename Policy::Result>(failed<typename Policy::Result>(Reason::NoMemory), place);
+  }
+}
+
+}  // namespace future_internal
+
+// All values, in input order; empty for none. The first failure is the result at once.
+template <class T>
+auto collect(std::vector<Future<T>> futures, std::source_location place = std::source_location::current()) {
+  return future_internal::joinBy<future_internal::CollectPolicy<T>>(futures, place, futures.size());
+}
+
+// All results, in input order; never fails, but for being cancelled.
+template <class T>
+Future<std::vector<Try<T>>> collectAll(std::vector<Future<T>> futures,
+                                       std::source_location place = std::source_location::current()) {
+  return future_internal::joinBy<future_internal::CollectAllPolicy<T>>(futures, place, futures.size());
+}
+
+// The first result, value or failure, and its index. InvalidArgument for none.
+template <class T>
+Future<std::pair<std::size_t, Try<T>>> collectAny(std::vector<Future<T>> futures,
+                                                  std::source_location place = std::source_location::current()) {
+  using Result = std::pair<std::size_t, Try<T>>;
+  if (futures.empty()) {
+    return Future<Result>(Try<Result>::fromFailure(future_internal::noInput()), place);
+  }
+  return future_internal::joinBy<future_internal::CollectAnyPolicy<T>>(futures, place);
+}
+
+// The first `k` values with their indices, in the order in which they came (of void futures: the indices). Fails with
+// the failure after which there cannot be `k` values any more; with InvalidArgument when there are less than `k`
+// futures.
+template <class T>
+auto collectN(std::vector<Future<T>> futures, std::size_t k,
+              std::source_location place = std::source_location::current())
+    -> Future<typename future_internal::CollectNPolicy<T>::Result> {
+  using Policy = future_internal::CollectNPolicy<T>;
+  if (k > futures.size()) {
+    for (Future<T>& future : futures) {
+      future_internal::abandon(future);
+    }
+    using R = typename Policy::Result;
+    return Future<R>(Try<R>::fromFailure(future_internal::outOfReach(k, futures.size())), place);
+  }
+  return future_internal::joinBy<Policy>(futures, place, futures.size(), k);
+}
+
+}  // namespace nuncio

@@ -1,0 +1,366 @@
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+#include "nuncio/future/internal/node.h"
+#include "nuncio/future/internal/stage.h"
+#include "nuncio/future/internal/traits.h"
+#include "nuncio/future/try.h"
+
+// Futures that complete on a dispatcher.
+//
+//   Promise<int> promise;                                     // for the one who will know the answer, on any thread
+//   Future<void> done = promise.semiFuture()                  // for the one who waits
+//                           .via(dispatcher)                  // what follows runs on that dispatcher's thread
+//                           .then([](int answer) { return fetch(answer); }) // a value, or a future of one
+//                           .then([](std::string text) { print(text); })
+//                           .thenError([](absl::Status status) { log(status); });
+//
+// A result is a Try: a value, a Status, or an exception. Failures skip then() and reach thenError(). Continuations of a
+// dispatcher run in the order in which their futures became ready; when none waits before it, one that is attached to a
+// ready future runs in place. Fulfilling a promise never runs a continuation inside setValue().
+//
+// cancel() stops what the future waits for: the continuations that have not run never do, except ensure()'s, the
+// promise learns of it (onCancel), and the future fails with Cancelled. A dispatcher that shuts down does the same to
+// all that is pending on it. A dropped future goes on; when it fails, other than with Cancelled, that is logged with
+// the place where it was made, unless it was detached.
+//
+// Cost: a ready future allocates nothing; a pending stage about 80 bytes of a block that it shares with its neighbours.
+// Header cost: this one includes neither abseil nor the dispatcher; include those to use them.
+//
+// Threads: a Future's methods may be called on any thread, by one at a time; elsewhere than on its dispatcher's thread
+// they send it a task. docs/futures.md is a tour.
+namespace nuncio {
+
+template <class T>
+class Promise;
+
+template <class T>
+class [[nodiscard]] Future {
+  template <class U>
+  friend class Future;
+  template <class U>
+  friend class SemiFuture;
+  friend class Promise<T>;
+  template <class U>
+  friend class future_internal::InPlaceOut;
+  template <class U, class Op>
+  friend class future_internal::Stage;
+  friend struct future_internal::Access;
+
+public:
+  using ValueType = T;
+
+  // No future: continuations get FailedPrecondition.
+  Future() noexcept = default;
+  // Ready, and of no dispatcher: its continuations run in place, on any thread.
+  [[gnu::always_inline]] explicit Future(Try<T>&& result,
+                                         std::source_location place = std::source_location::current()) noexcept
+      : result_(std::move(result)), node_or_place_(std::bit_cast<void*>(place)) {}
+  [[gnu::always_inline]] Future(Future&& other) noexcept
+      : result_(std::move(other.result_)),
+        node_or_place_(std::exchange(other.node_or_place_, nullptr)),
+        loop_(std::exchange(other.loop_, nullptr)) {}
+  Future& operator=(Future&& other) noexcept {
+    if (this != &other) {
+      drop(false);
+      result_ = std::move(other.result_);
+      node_or_place_ = std::exchange(other.node_or_place_, nullptr);
+      loop_ = std::exchange(other.loop_, nullptr);
+    }
+    return *this;
+  }
+  // Does not cancel. See detach().
+  [[gnu::always_inline]] ~Future() { drop(false); }
+
+  bool valid() const { return result_.ready() || node_or_place_ != nullptr; }
+
+  // Whether the result is there. On the dispatcher's thread; elsewhere false while the dispatcher would have to be
+  // asked.
+  bool isReady() const { return result_.ready() || doneHere(); }
+  // The result. Only when it is ready.
+  const Try<T>& result() & {
+    settle();
+    return result_;
+  }
+
+  // Runs `f` on the dispatcher's thread when the result is there. f takes the value (nothing, for void) and runs for a
+  // value only; or it takes a Try<T>. It returns a value, void, absl::Status, absl::StatusOr<U>, Try<U>, Future<U> or
+  // SemiFuture<U>, which all make a Future<U>; an exception makes it fail. f is destroyed right after it ran. No
+  // allocation when it runs in place, at most one otherwise; without memory for it, the result is ResourceExhausted.
+  template <class F>
+  [[gnu::always_inline]] auto then(F&& f, std::source_location place = std::source_location::current()) && {
+    return std::move(*this).template chain<future_internal::Then<T, std::decay_t<F>>>({std::forward<F>(f)}, place);
+  }
+  // The same with a member function; `object`: a pointer, smart or not, that must be good until then.
+  template <class R, class C, class... Args, class Object>
+  auto then(R (C::*method)(Args...), Object object, std::source_location place = std::source_location::current()) && {
+    return std::move(*this).then([method, object = std::move(object)](
+                                     Args... args) -> R { return ((*object).*method)(std::forward<Args>(args)...); },
+                                 place);
+  }
+
+  // Runs `f` with the failure as an absl::Status; f returns what then() allows, of the same T.
+  template <class F>
+  Future<T> thenError(F&& f, std::source_location place = std::source_location::current()) && {
+    return std::move(*this).template chain<future_internal::ThenStatus<T, std::decay_t<F>>>({std::forward<F>(f)},
+                                                                                            place);
+  }
+  // Runs `f` with an exception of type E or derived from it; leaves other failures alone.
+  template <class E, class F>
+  Future<T> thenError(F&& f, std::source_location place = std::source_location::current()) && {
+    return std::move(*this).template chain<future_internal::ThenException<T, E, std::decay_t<F>>>({std::forward<F>(f)},
+                                                                                                  place);
+  }
+
+  // Runs `f`, which takes nothing, whatever came of it, also when it was cancelled; passes the result on. A failure of
+  // f itself wins over a value, not over a failure. When f returns a Future<void> or SemiFuture<void>, waits for that.
+  template <class F>
+  Future<T> ensure(F&& f, std::source_location place = std::source_location::current()) && {
+    return std::move(*this).template chain<future_internal::Ensure<T, std::decay_t<F>>>({std::forward<F>(f)}, place);
+  }
+
+  // Continues on another dispatcher.
+  Future<T> via(Dispatcher& dispatcher, std::source_location place = std::source_location::current()) && {
+    return std::move(*this).viaLoop(future_internal::taskQueueOf(dispatcher), place);
+  }
+  // Gives up the dispatcher, for another thread to choose one, or to wait.
+  SemiFuture<T> semi(std::source_location place = std::source_location::current()) &&;
+
+  // Settles `promise` with the result, whatever it is; when the promise's future is cancelled, cancels this.
+  void forwardTo(Promise<T>&& promise) &&;
+
+  // Asks what it waits for to stop. The result will be Cancelled soon, or is there already.
+  void cancel() {
+    if (pending()) {
+      cancelPending();
+    }
+  }
+
+  // Lets it go on alone: a failure is not logged.
+  void detach() && { drop(true); }
+
+  // Waits for the result, on a thread without a loop; on a dispatcher's thread: FailedPrecondition.
+  [[gnu::always_inline]] Try<T> get() && {
+    if (result_.ready()) [[likely]] {
+      releaseLoop();
+      return takeReady();
+    }
+    Future self(std::move(*this));
+    return self.getLater();
+  }
+  // The same with an end: OK when it is ready, DeadlineExceeded, or FailedPrecondition. The future remains.
+  template <class S = absl::Status>
+  S wait(std::chrono::nanoseconds timeout);
+
+private:
+  using Node = future_internal::ResultNode<T>;
+  using Reason = future_internal::Reason;
+  explicit Future(Node* node) noexcept : node_or_place_(node) {}
+  // `loop` is kept already.
+  [[gnu::always_inline]] Future(Try<T>&& result, TaskQueue* loop, std::source_location place) noexcept
+      : result_(std::move(result)), node_or_place_(std::bit_cast<void*>(place)), loop_(loop) {}
+
+  [[gnu::always_inline]] bool pending() const { return !result_.ready() && node_or_place_ != nullptr; }
+  // While it is pending.
+  [[gnu::always_inline]] Node* node() const { return static_cast<Node*>(node_or_place_); }
+  [[gnu::always_inline]] Node* takeNode() { return static_cast<Node*>(std::exchange(node_or_place_, nullptr)); }
+  // When it is ready.
+  [[gnu::always_inline]] Try<T> takeReady() {
+    node_or_place_ = nullptr;
+    return std::move(result_);
+  }
+  std::source_location place() const { return std::bit_cast<std::source_location>(node_or_place_); }
+
+  // Elsewhere than on the loop's thread, a node of its own carries the cancel there, and stands for this from then on:
+  // the other one may be gone when the loop learns of it.
+  void cancelPending() {
+    if (future_internal::touchable(node()->loop_)) {
+      future_internal::cancelNode(node());
+      return;
+    }
+    using Pass = future_internal::PassNode<T>;
+    Pass* const pass = future_internal::makeNode<Pass>(nullptr, node()->loop_, node()->place_);
+    if (pass == nullptr) {
+      return;
+    }
+    pass->set(future_internal::kCancelled);
+    if (future_internal::attach(*node(), *pass)) {
+      node_or_place_ = static_cast<Node*>(pass);
+    } else {
+      pass->free();
+    }
+  }
+
+  bool doneHere() const {
+    if (!pending()) {
+      return false;
+    }
+    const TaskQueue* const loop = node()->loop_;
+    return (loop == nullptr || loop->onLoopThread() || loop->ended()) && node()->has(future_internal::kDone);
+  }
+
+  // Takes the result from a node that is done.
+  void settle() {
+    if (doneHere()) {
+      Node& done = *node();
+      node_or_place_ = std::bit_cast<void*>(done.place_);
+      loop_ = done.loop_;
+      if (loop_ != nullptr) {
+        loop_->retain();
+      }
+      result_ = future_internal::takeResult(done);
+    }
+  }
+
+  // What is ready goes on here, and is meant to vanish in the optimizer: nothing in it takes the address of this.
+  template <class Op>
+  [[gnu::always_inline]] Future<typename Op::Result> chain(Op op, std::source_location place) {
+    if (result_.ready() && future_internal::InPlace::allowed(loop_)) [[likely]] {
+      return runInPlace(op, place);
+    }
+    Future self(std::move(*this));
+    Future<typename Op::Result> later = self.chainLater(std::move(op), place);
+    return Future<typename Op::Result>(std::move(later));  // moved, since the callee knows the address of `later`
+  }
+  template <class Op>
+  [[gnu::always_inline]] Future<typename Op::Result> runInPlace(Op& op, std::source_location place) {
+    using U = typename Op::Result;
+    if constexpr (Op::kReturnsFuture) {
+      future_internal::InPlaceOut<U> out(std::exchange(loop_, nullptr), place);
+      op.applyTo(takeReady(), out);
+      return std::move(out).take();
+    } else {
+      TaskQueue* const loop = std::exchange(loop_, nullptr);  // first: op may destroy this
+      return Future<U>(op.apply(takeReady()), loop, place);
+    }
+  }
+
+  [[gnu::noinline]] Try<T> getLater() {
+    settle();
+    if (result_.ready()) {
+      releaseLoop();
+      return takeReady();
+    }
+    if (pending() && node()->loop_->onLoopThread()) {
+      return future_internal::failed<T>(Reason::OnLoop);
+    }
+    return std::move(*this).semi().get();
+  }
+
+  template <class Op>
+  [[gnu::noinline]] Future<typename Op::Result> chainLater(Op op, std::source_location place) {
+    using U = typename Op::Result;
+    using Stage = future_internal::Stage<T, Op>;
+    settle();
+    if (result_.ready()) {
+      if (loop_ == nullptr && TaskQueue::current() != nullptr) {  // too deep, so that it has to wait its turn
+        loop_ = TaskQueue::current();
+        loop_->retain();
+      }
+      if (future_internal::InPlace::allowed(loop_)) {
+        return runInPlace(op, place);
+      }
+    }
+    const bool was_ready = result_.ready();
+    if (!toNode()) {
+      return failure<U>(was_ready ? Reason::NoMemory : Reason::Invalid, place);
+    }
+    TaskQueue* const loop = node()->loop_;
+    if (loop->ended()) {
+      return failure<U>(Reason::LoopGone, place);
+    }
+    Stage* const stage = future_internal::makeNode<Stage>(node(), loop, place, std::move(op));
+    if (stage == nullptr) {
+      return failure<U>(Reason::NoMemory, place);
+    }
+    if (!future_internal::attach(*node(), *stage)) {
+      stage->free();
+      return failure<U>(Reason::LoopGone, place);
+    }
+    takeNode();
+    return Future<U>(stage);
+  }
+
+  // Nobody takes the result.
+  template <class U>
+  Future<U> failure(Reason reason, const std::source_location& place) {
+    drop(true);
+    return Future<U>(future_internal::failed<U>(reason), place);
+  }
+
+  // A ready future as a node that waits its turn. False without memory, or when it is no future.
+  bool toNode() {
+    if (result_.ready()) {
+      using Ready = future_internal::ReadyNode<T>;
+      Node* const node = future_internal::makeNode<Ready>(nullptr, loop_, place(), std::move(result_));
+      if (node == nullptr) {
+        return false;
+      }
+      result_.reset();
+      node_or_place_ = node;
+      releaseLoop();
+    }
+    return node_or_place_ != nullptr;
+  }
+
+  Future<T> viaLoop(TaskQueue& loop, const std::source_location& place) && {
+    settle();
+    if (result_.ready()) {
+      loop.retain();
+      releaseLoop();
+      loop_ = &loop;
+      return std::move(*this);
+    }
+    if (!pending() || node()->loop_ == &loop) {
+      return std::move(*this);
+    }
+    return std::move(*this).semi(place).viaLoop(loop);
+  }
+
+  [[gnu::always_inline]] void releaseLoop() {
+    if (loop_ != nullptr) {
+      std::exchange(loop_, nullptr)->release();
+    }
+  }
+
+  [[gnu::always_inline]] void drop(bool quiet) {
+    void* const rest = result_.hasValue() ? nullptr : node_or_place_;
+    node_or_place_ = nullptr;
+    if (rest != nullptr || loop_ != nullptr) [[unlikely]] {
+      future_internal::dropParts(result_.takeFailure(), rest, std::exchange(loop_, nullptr), quiet);
+    }
+    result_.reset();
+  }
+
+  Try<T> result_;                  // when it is ready
+  void* node_or_place_ = nullptr;  // the node while it is pending; when it is ready, where it was made
+  TaskQueue* loop_ = nullptr;      // when it is ready: on which it became so, kept; null: none
+};
+
+static_assert(sizeof(Future<int>) <= 32);
+
+template <class T>
+[[gnu::always_inline]] inline Future<std::decay_t<T>> makeReadyFuture(T&& value) {
+  return Future<std::decay_t<T>>(Try<std::decay_t<T>>(std::forward<T>(value)));
+}
+inline Future<void> makeReadyFuture() { return Future<void>(Try<void>(Unit())); }
+// `failure`: an absl::Status that is not OK, or a std::exception_ptr.
+template <class T, class Failure>
+Future<T> makeFailedFuture(Failure&& failure, std::source_location place = std::source_location::current()) {
+  return Future<T>(Try<T>(std::forward<Failure>(failure)), place);
+}
+
+}  // namespace nuncio
+
+// Part of this header: they name each other.
+#include "nuncio/future/internal/future_impl.h"
+#include "nuncio/future/promise.h"
+#include "nuncio/future/semi_future.h"

@@ -1,0 +1,157 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <source_location>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/join.h"
+
+// collect(), collectAll() and collectAny() for a given number of futures, of the same type or of several; for
+// collect.h, which says what they have in common.
+namespace nuncio {
+namespace future_internal {
+
+// Takes the result of the input that has `index` among inputs of types Ts, and hands it to policy.add<index>.
+template <class... Ts, class Policy>
+void takeOneOf(Policy& policy, Slot& slot, std::size_t index) {
+  [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
+    static_cast<void>(((kIndex == index && (policy.template add<kIndex>(takeInput<Ts>(slot)), true)) || ...));
+  }(std::index_sequence_for<Ts...>());
+}
+
+template <class... Ts>
+struct CollectTuplePolicy {
+  using Result = std::tuple<Stored<Ts>...>;
+  static constexpr const char* kKind = "collect";
+
+  bool done() const { return left == 0; }
+  template <std::size_t kIndex, class T>
+  void add(Try<T>&& result) {
+    if (result.failed()) {
+      failure = Try<Result>::failureOf(std::move(result));
+      left = 0;
+    } else {
+      std::get<kIndex>(values) = std::move(result);
+      --left;
+    }
+  }
+  void take(Slot& slot, std::size_t index) { takeOneOf<Ts...>(*this, slot, index); }
+  Try<Result> result() {
+    if (failure.failed()) {
+      return std::move(failure);
+    }
+    return std::apply([](auto&... value) { return Try<Result>(Result(*std::move(value)...)); }, values);
+  }
+
+  std::tuple<Try<Ts>...> values;
+  Try<Result> failure;
+  std::size_t left = sizeof...(Ts);
+};
+
+template <class... Ts>
+struct CollectAllTuplePolicy {
+  using Result = std::tuple<Try<Ts>...>;
+  static constexpr const char* kKind = "collectAll";
+
+  bool done() const { return left == 0; }
+  template <std::size_t kIndex, class T>
+  void add(Try<T>&& result) {
+    std::get<kIndex>(results) = std::move(result);
+    --left;
+  }
+  void take(Slot& slot, std::size_t index) { takeOneOf<Ts...>(*this, slot, index); }
+  Try<Result> result() { return Try<Result>(std::move(results)); }
+
+  Result results;
+  std::size_t left = sizeof...(Ts);
+};
+
+template <class... Ts>
+struct CollectAnyTuplePolicy {
+  using Result = std::variant<Try<Ts>...>;
+  static constexpr const char* kKind = "collectAny";
+
+  bool done() const { return first.has_value(); }
+  template <std::size_t kIndex, class T>
+  void add(Try<T>&& result) {
+    first.emplace(std::in_place_index<kIndex>, std::move(result));
+  }
+  void take(Slot& slot, std::size_t index) { takeOneOf<Ts...>(*this, slot, index); }
+  Try<Result> result() { return Try<Result>(*std::move(first)); }
+
+  std::optional<Result> first;
+};
+
+template <std::size_t kIndex, class Policy, class T>
+void takeIfReady(Policy& policy, Future<T>& future, TaskQueue* loop) {
+  if (!policy.done() && !prepareInput(future, loop)) {
+    policy.template add<kIndex>(takeReady(future));
+  }
+}
+
+template <class Policy, class... Ts, std::size_t... kIndex>
+Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indices*/, const std::source_location& place,
+                                          Future<Ts>&... futures) {
+  TaskQueue* loop = nullptr;
+  static_cast<void>(((loop = Access::loop(futures), loop != nullptr) || ...));
+  Policy policy;
+  (takeIfReady<kIndex>(policy, futures, loop), ...);
+  Future<typename Policy::Result> joined;
+  if (policy.done()) {
+    joined = readyOn(loop, resultOf(policy), place);
+  } else {
+    joined = join<sizeof...(Ts)>(
+        *loop, sizeof...(Ts), std::move(policy),
+        [&](Join& node) { (node.add(kIndex, Access::takeNode(futures)), ...); }, place);
+  }
+  if (Access::node(joined) == nullptr) {
+    (abandon(futures), ...);
+  }
+  return joined;
+}
+
+// A pack of futures leaves no room for the caller's place: that of the first pending one stands for it.
+template <class... Ts>
+std::source_location placeOf(const Future<Ts>&... futures) {
+  const Node* first = nullptr;
+  static_cast<void>(((first = Access::node(futures), first != nullptr) || ...));
+  return first != nullptr ? first->place_ : std::source_location::current();
+}
+
+template <class Policy, class... Ts>
+Future<typename Policy::Result> joinEach(Future<Ts>&... futures) {
+  return joinTuple<Policy>(std::index_sequence_for<Ts...>(), placeOf(futures...), futures...);
+}
+
+}  // namespace future_internal
+
+// All values. The first failure is the result at once. The value of a void future is a Unit.
+template <class... Ts>
+  requires(sizeof...(Ts) > 0)
+Future<std::tuple<future_internal::Stored<Ts>...>> collect(Future<Ts>... futures) {
+  using Policy = future_internal::CollectTuplePolicy<Ts...>;
+  return future_internal::joinEach<Policy>(futures...);
+}
+
+// All results; never fails, but for being cancelled.
+template <class... Ts>
+  requires(sizeof...(Ts) > 0)
+Future<std::tuple<Try<Ts>...>> collectAll(Future<Ts>... futures) {
+  using Policy = future_internal::CollectAllTuplePolicy<Ts...>;
+  return future_internal::joinEach<Policy>(futures...);
+}
+
+// The first result, value or failure, at the index of its future: std::get<1>(result) is a Try of the second.
+template <class... Ts>
+  requires(sizeof...(Ts) > 0)
+Future<std::variant<Try<Ts>...>> collectAny(Future<Ts>... futures) {
+  using Policy = future_internal::CollectAnyTuplePolicy<Ts...>;
+  return future_internal::joinEach<Policy>(futures...);
+}
+
+}  // namespace nuncio

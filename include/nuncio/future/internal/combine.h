@@ -1,0 +1,65 @@
+#pragma once
+
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+#include "nuncio/event/task_queue.h"
+#include "nuncio/future/future.h"
+
+// What combinators share; for the headers beside this one.
+namespace nuncio::future_internal {
+
+// Runs `node`, which has only been made, as a task: at once on its loop's thread, or else by way of that. False when
+// the loop is gone: then it has not run, and never will.
+inline bool startNode(Node& node) noexcept {
+  if (node.loop_->onLoopThread()) {
+    node.runTask();
+    return true;
+  }
+  node.set(kQueued);
+  return node.loop_->postTask(node);
+}
+
+// A ready future of `loop`, which may be null.
+template <class T>
+Future<T> readyOn(TaskQueue* loop, Try<T>&& result, const std::source_location& place) {
+  Future<T> ready(std::move(result), place);
+  return loop != nullptr ? Access::viaLoop(std::move(ready), *loop) : std::move(ready);
+}
+
+// The result of a future that is ready, or no future.
+template <class T>
+Try<T> takeReady(Future<T>& future) {
+  return future.valid() ? Access::takeResult(future) : failed<T>(Reason::Invalid);
+}
+
+// Nobody wants it any more.
+template <class T>
+void abandon(Future<T>& future) {
+  future.cancel();
+  std::move(future).detach();
+}
+
+// Calls `f`, which may return anything that then() allows, as a future of `loop`. Never throws.
+template <class F, class... Args>
+auto callOn(TaskQueue& loop, const std::source_location& place, F& f, Args&&... args) noexcept
+    -> Future<ResultOf<std::invoke_result_t<F&, Args...>>> {
+  using U = ResultOf<std::invoke_result_t<F&, Args...>>;
+  if constexpr (kFutureFrom<F, Args...>) {
+    loop.retain();
+    InPlaceOut<U> out(&loop, place);
+    callForFuture<U>(out, f, std::forward<Args>(args)...);
+    return std::move(out).take();
+  } else {
+    return readyOn(&loop, callInto<U>(f, std::forward<Args>(args)...), place);
+  }
+}
+
+// Whether this thread is in a run of `loop`, so that a function that belongs there may be called.
+inline bool runsHere(const TaskQueue& loop) { return TaskQueue::current() == &loop && loop.onLoopThread(); }
+
+// Whether a coroutine that has not waited for a while may go on in place; it yields otherwise.
+inline bool mayGoOn(const TaskQueue& loop) { return InPlace::allowed(&loop); }
+
+}  // namespace nuncio::future_internal

@@ -1,0 +1,217 @@
+#pragma once
+
+#include <chrono>
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <new>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/awaiters.h"
+#include "nuncio/future/internal/duration.h"
+
+// What the compiler asks of a coroutine that returns a Future; for coroutine.h.
+namespace nuncio::future_internal {
+
+struct Yield {};
+struct ResumeOn {
+  Dispatcher& dispatcher;
+};
+template <class T>
+struct AsTry {
+  Future<T> future;
+};
+template <class T>
+struct SemiAsTry {
+  SemiFuture<T> future;
+};
+
+// The loop that a parameter names, if it is a dispatcher.
+template <class A>
+TaskQueue* loopOf(A& argument) {
+  if constexpr (std::is_base_of_v<Dispatcher, std::remove_cv_t<A>>) {
+    return &taskQueueOf(argument);
+  } else {
+    return nullptr;
+  }
+}
+
+template <class T>
+class CoroutinePromise;
+
+template <class T>
+class CoroutinePromiseBase {
+public:
+  template <class... Args>
+  explicit CoroutinePromiseBase(Args&... arguments) {
+    TaskQueue* loop = nullptr;
+    static_cast<void>(((loop = loopOf(arguments), loop != nullptr) || ...));
+    state_.setLoop(loop != nullptr ? loop : TaskQueue::current());
+    node_ = makeNode<CoroutineNode<T>>(nullptr, state_.loop, std::source_location());
+    if (node_ != nullptr) {
+      node_->state = &state_;
+      state_.node = node_;
+    }
+  }
+  CoroutinePromiseBase(const CoroutinePromiseBase&) = delete;
+  CoroutinePromiseBase& operator=(const CoroutinePromiseBase&) = delete;
+  ~CoroutinePromiseBase() {
+    if (node_ != nullptr) {
+      node_->state = nullptr;
+      if (result_.ready()) {
+        node_->result_ = std::move(result_);
+      } else {
+        node_->set(kNoResult);
+      }
+      complete(*node_);
+    } else if (away_ != nullptr) {
+      link_.cut();
+      away_->setTry(result_.ready() ? std::move(result_) : failed<T>(Reason::Cancelled));
+      delete away_;
+    }
+  }
+
+  // Without memory for the frame.
+  static Future<T> get_return_object_on_allocation_failure() { return Future<T>(failed<T>(Reason::NoMemory)); }
+  static void* operator new(std::size_t size) noexcept { return ::operator new(size, std::nothrow); }
+  static void operator delete(void* frame) noexcept { ::operator delete(frame); }
+
+  Future<T> get_return_object() {
+    return node_ != nullptr ? Access::future<T>(node_) : Future<T>(failed<T>(Reason::NoMemory));
+  }
+  struct Start {
+    bool ready;
+    bool await_ready() const noexcept { return ready; }
+    void await_suspend(std::coroutine_handle<> frame) const noexcept { frame.destroy(); }
+    void await_resume() const noexcept {}
+  };
+  Start initial_suspend() const noexcept { return Start{node_ != nullptr}; }
+  std::suspend_never final_suspend() const noexcept { return {}; }
+  void unhandled_exception() noexcept { result_ = Try<T>(std::current_exception()); }
+
+  template <class U>
+  FutureAwaiter<U, false> await_transform(Future<U>&& future,
+                                          std::source_location place = std::source_location::current()) {
+    return FutureAwaiter<U, false>(started(place), std::move(future), place);
+  }
+  template <class U>
+  FutureAwaiter<U, false> await_transform(SemiFuture<U>&& future,
+                                          std::source_location place = std::source_location::current()) {
+    return FutureAwaiter<U, false>(started(place), onLoop(std::move(future), state_.loop), place);
+  }
+  template <class U>
+  FutureAwaiter<U, true> await_transform(AsTry<U>&& wrapped,
+                                         std::source_location place = std::source_location::current()) {
+    return FutureAwaiter<U, true>(started(place), std::move(wrapped.future), place);
+  }
+  template <class U>
+  FutureAwaiter<U, true> await_transform(SemiAsTry<U>&& wrapped,
+                                         std::source_location place = std::source_location::current()) {
+    return FutureAwaiter<U, true>(started(place), onLoop(std::move(wrapped.future), state_.loop), place);
+  }
+  TaskAwaiter await_transform(Yield, std::source_location place = std::source_location::current()) {
+    return TaskAwaiter(started(place), place);
+  }
+  TaskAwaiter await_transform(ResumeOn target, std::source_location place = std::source_location::current()) {
+    started(place);
+    if (!state_.cancelled) {
+      leaveFor(taskQueueOf(target.dispatcher));
+    }
+    return TaskAwaiter(state_, place);
+  }
+  template <class Rep, class Period>
+  auto await_transform(std::chrono::duration<Rep, Period> delay,
+                       std::source_location place = std::source_location::current()) {
+    return FutureAwaiter<void, false>(started(place), sleepOn(state_.loop, inNanoseconds(delay), place), place);
+  }
+
+protected:
+  Try<T> result_;
+
+private:
+  // `place`: the first co_await stands for the coroutine.
+  CoroutineState& started(const std::source_location& place) {
+    if (!state_.frame) {
+      state_.frame = frame();
+      if (node_ != nullptr) {
+        node_->place_ = place;
+      }
+    }
+    return state_;
+  }
+  std::coroutine_handle<> frame();
+
+  // From the first time on, the result goes home by a promise.
+  void leaveFor(TaskQueue& loop) {
+    if (node_ != nullptr && node_->loop_ == nullptr) {
+      state_.adopt(loop);
+      return;
+    }
+    if (node_ != nullptr) {
+      if (node_->loop_ == &loop) {
+        state_.setLoop(&loop);
+        return;
+      }
+      away_ = new Promise<T>(node_->place_);
+      Future<T> inner = Access::viaLoop(away_->semiFuture(), *node_->loop_);
+      ResultNode<T>* const origin = Access::takeNode(inner);
+      if (origin == nullptr) {  // no memory
+        std::move(inner).detach();
+        delete std::exchange(away_, nullptr);
+        throw std::bad_alloc();
+      }
+      CoroutineNode<T>& home = *std::exchange(node_, nullptr);
+      home.state = nullptr;
+      state_.node = nullptr;
+      if (!attach(*origin, home)) {
+        dropFromHandle(*origin, true);
+        home.set(kDone | kNoResult);
+      }
+    }
+    link_.cut();  // it cannot be reached on its way
+    state_.setLoop(&loop);
+    state_.arrive = [](CoroutineState& state) noexcept {
+      std::coroutine_handle<CoroutinePromise<T>>::from_address(state.frame.address()).promise().arrive();
+    };
+  }
+  // On the new thread.
+  void arrive() noexcept {
+    if (away_->done()) {
+      state_.cancelled = true;  // on its way
+      return;
+    }
+    const auto cancel = [](void* target) { static_cast<CoroutineState*>(target)->cancel(); };
+    Access::onCancel(*away_, link_.connect(*state_.loop, &state_, cancel));
+  }
+
+  CoroutineState state_;
+  CoroutineNode<T>* node_;      // null when there is no memory for it, and once the coroutine has left
+  Promise<T>* away_ = nullptr;  // once it has left its first dispatcher
+  CancelLink link_;
+};
+
+template <class T>
+class CoroutinePromise final : public CoroutinePromiseBase<T> {
+public:
+  using CoroutinePromiseBase<T>::CoroutinePromiseBase;
+  template <class V = T>
+  void return_value(V&& value) {
+    this->result_ = Try<T>(std::forward<V>(value));
+  }
+};
+template <>
+class CoroutinePromise<void> final : public CoroutinePromiseBase<void> {
+public:
+  using CoroutinePromiseBase<void>::CoroutinePromiseBase;
+  void return_void() { this->result_ = Try<void>(Unit()); }
+};
+
+template <class T>
+std::coroutine_handle<> CoroutinePromiseBase<T>::frame() {
+  return std::coroutine_handle<CoroutinePromise<T>>::from_promise(static_cast<CoroutinePromise<T>&>(*this));
+}
+
+}  // namespace nuncio::future_internal

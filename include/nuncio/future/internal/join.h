@@ -1,0 +1,194 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <utility>
+
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/combine.h"
+
+// A node that waits for many; for collect.h. An array of slots, one an input, is all that it allocates beside itself.
+namespace nuncio::future_internal {
+
+class Join;
+
+// What waits for one input. As a task: the input is done.
+class Slot final : public Node {
+public:
+  explicit Slot(Join& join) : join_(join) {}
+  void runTask() noexcept override;
+  const char* kind() const noexcept override { return "input"; }
+
+private:
+  void destroy() noexcept override {}
+
+  Join& join_;
+};
+
+// What joins of all types have in common. It takes the results of inputs as they come, until they decide its own
+// result; then it asks the other inputs to stop. Slots whose task is on its way by then must still be there when it
+// comes: see leave(). On the loop's thread, but for add() and launch().
+class Join {
+public:
+  // Memory for slots; null without memory.
+  static void* allocateSlots(std::size_t count) noexcept;
+  static void freeSlots(void* slots) noexcept;
+
+  // Each index once: that of an input, or null for one that has been taken already. All before launch().
+  void add(std::size_t index, Node* upstream) noexcept {
+    Slot* const slot = ::new (&slots_[index]) Slot(*this);
+    slot->loop_ = node_.loop_;
+    slot->place_ = node_.place_;
+    if (upstream != nullptr) {
+      ++waiting_;
+      if (here_) {
+        attachHere(*upstream, *slot);
+      } else {
+        slot->upstream_ = upstream;
+      }
+    }
+  }
+  // Starts to wait. False when the loop is gone: then it has dropped its inputs, and is to be freed.
+  bool launch() noexcept;
+
+  void slotDone(Slot& slot) noexcept {
+    if (node_.phase_ != kWaiting || node_.loop_->closing()) [[unlikely]] {
+      discard(slot);
+      return;
+    }
+    --waiting_;
+    node_.phase_ = kTaking;  // moving results may run functions of users, too
+    const bool decided = take(slot, static_cast<std::size_t>(&slot - slots_));
+    node_.phase_ = kWaiting;
+    if (node_.has(kCancelled)) [[unlikely]] {
+      stop();
+    } else if (decided) {
+      finish();
+    }
+  }
+
+protected:
+  enum Phase : uint8_t { kStarting, kWaiting, kTaking, kStopping, kFinished };
+
+  Join(Node& node, std::size_t count, bool here) : node_(node), count_(count), here_(here) {}
+  ~Join() = default;
+
+  // Room for all of them.
+  void useSlots(void* memory) { slots_ = static_cast<Slot*>(memory); }
+  void runStep() noexcept;
+  void stop() noexcept;
+  void left() noexcept;
+  Node* input(std::size_t index) const noexcept;
+
+  // Takes the result of `slot`; true when that decides the result of the node, which it has then.
+  virtual bool take(Slot& slot, std::size_t index) noexcept = 0;
+
+private:
+  void finish() noexcept;
+  void stopInputs() noexcept;
+  void discard(Slot& slot) noexcept;
+
+  Node& node_;
+  Slot* slots_ = nullptr;
+  const std::size_t count_;
+  std::size_t waiting_ = 0;     // inputs that have not been taken
+  std::size_t stragglers_ = 0;  // of those, when it is finished: whose task is still to come
+  const bool here_;             // made on the loop's thread
+  bool left_ = false;           // the consumer is done with it
+};
+
+inline void Slot::runTask() noexcept { join_.slotDone(*this); }
+
+// The result of `policy`, which is done.
+template <class Policy>
+Try<typename Policy::Result> resultOf(Policy& policy) noexcept {
+  try {
+    return policy.result();
+  } catch (const std::bad_alloc&) {
+    return failed<typename Policy::Result>(Reason::NoMemory);
+  } catch (...) {
+    return Try<typename Policy::Result>(std::current_exception());
+  }
+}
+
+// A policy says what comes of the inputs:
+//
+//   Result                       the type of the result
+//   kKind                        for traces
+//   bool done() const            the result is decided
+//   void take(Slot&, index)      takes an input's result, while it is not done
+//   Try<Result> result()         once it is done
+//
+// kSlots: how many slots it brings with it; 0: they come from allocateSlots().
+template <class Policy, std::size_t kSlots = 0>
+class JoinNode final : public ResultNode<typename Policy::Result>, public Join {
+public:
+  JoinNode(void* slots, std::size_t count, bool here, Policy&& policy)
+      : Join(*this, count, here), separate_(slots), policy_(std::move(policy)) {
+    useSlots(kSlots != 0 ? memory_.data() : slots);
+  }
+  ~JoinNode() { freeSlots(separate_); }
+
+  void runTask() noexcept override { runStep(); }
+  void cancelHere() noexcept override { stop(); }
+  void leave() noexcept override { left(); }
+  const char* kind() const noexcept override { return Policy::kKind; }
+  Node* waitsFor(std::size_t index) const noexcept override { return input(index); }
+
+private:
+  void destroy() noexcept override { this->~JoinNode(); }
+  bool take(Slot& slot, std::size_t index) noexcept override {
+    policy_.take(slot, index);
+    if (!policy_.done()) {
+      return false;
+    }
+    this->result_ = resultOf(policy_);
+    return true;
+  }
+
+  alignas(Slot) std::array<std::byte, kSlots * sizeof(Slot)> memory_;
+  void* const separate_;  // owned; null when memory_ is used
+  Policy policy_;
+};
+
+// Makes the node; `fill(node)` adds the inputs. Null without memory.
+template <std::size_t kSlots, class Policy, class Fill>
+Future<typename Policy::Result> join(TaskQueue& loop, std::size_t count, Policy&& policy, Fill fill,
+                                     const std::source_location& place) {
+  using Joined = JoinNode<Policy, kSlots>;
+  using R = typename Policy::Result;
+  void* const slots = kSlots != 0 ? nullptr : Join::allocateSlots(count);
+  Joined* const node = kSlots == 0 && slots == nullptr ? nullptr
+                                                       : makeNode<Joined>(nullptr, &loop, place, slots, count,
+                                                                          loop.onLoopThread(), std::move(policy));
+  if (node == nullptr) {
+    Join::freeSlots(slots);
+    return Future<R>(failed<R>(Reason::NoMemory), place);
+  }
+  fill(*node);
+  if (!node->launch()) {
+    node->free();
+    return Future<R>(failed<R>(Reason::LoopGone), place);
+  }
+  return Access::future<R>(node);
+}
+
+// Takes an input as far as that can be done without a node: brings it to `loop`; true when it is still pending.
+template <class T>
+bool prepareInput(Future<T>& future, TaskQueue* loop) {
+  Access::settle(future);
+  if (Access::node(future) == nullptr) {
+    return false;
+  }
+  if (Access::loop(future) == loop) {
+    return true;
+  }
+  future = Access::viaLoop(std::move(future), *loop);
+  Access::settle(future);
+  return Access::node(future) != nullptr;
+}
+
+}  // namespace nuncio::future_internal

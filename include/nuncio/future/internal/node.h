@@ -1,0 +1,269 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+#include "nuncio/event/task_queue.h"
+#include "nuncio/future/try.h"
+
+// The machinery of futures, for the headers above this folder; not for users.
+//
+// A pending future is a node. A chain of thens is a chain of nodes, each with the function, the place where it was
+// made, and room for its result; nodes of a chain share blocks of memory, as in KJ's promise arena. A node that belongs
+// to a loop is touched on the loop's thread only: no locks, no atomics. When its result is there, the node after it
+// becomes a task of the loop: completion never recurses, and neither does destruction, since a node is freed when the
+// next one has taken its result. A handle that is used on another thread sends a task to the loop.
+//
+// The one thing that threads share is the node between a Promise and its future: see OriginBase.
+namespace nuncio::future_internal {
+
+class OriginBase;
+struct Access;
+struct CoroutineState;
+
+// Memory of nodes: a few of one chain in each. It goes when the last of them does.
+struct Block {
+  TaskQueue* loop;     // shared; null while it belongs to none
+  OriginBase* origin;  // the first node, when it is one
+  uint32_t size;
+  uint32_t used;
+  uint32_t nodes;  // that the consumer's side has
+};
+
+enum NodeFlags : uint8_t {
+  kDone = 1,       // its result is there
+  kNoResult = 2,   // done, without one: cancelled
+  kCancelled = 4,  // asked to stop
+  kDropped = 8,    // nobody has, or will have, its future
+  kQuiet = 16,     // its failure is not to be logged
+  kQueued = 32,    // a task on its way: not to be destroyed
+};
+
+// A stage of a chain. As a task: what it waits for is done. On the loop's thread.
+class Node : public Task {
+public:
+  bool has(NodeFlags flag) const { return (flags_ & flag) != 0; }
+  void set(uint8_t flags) { flags_ = static_cast<uint8_t>(flags_ | flags); }
+  void unset(uint8_t flags) { flags_ = static_cast<uint8_t>(flags_ & ~flags); }
+
+  // Unless it is overridden, a task that is refused runs, cancelled.
+  void refuseTask() noexcept override {
+    set(kCancelled);
+    runTask();
+  }
+
+  // Asked to stop, with no upstream that could be asked. May complete it.
+  virtual void cancelHere() noexcept {}
+  // When it is a coroutine's: what to cancel instead.
+  virtual CoroutineState* coroutine() const noexcept { return nullptr; }
+  // The consumer has what it wants of it. Frees it.
+  virtual void leave() noexcept { free(); }
+  // What it is called in a trace, and the nodes that it waits for besides upstream_; null beyond the last.
+  virtual const char* kind() const noexcept { return "then"; }
+  virtual Node* waitsFor(std::size_t /*index*/) const noexcept { return nullptr; }
+  // Its failure, if it failed by itself.
+  virtual const Failure* failure() const noexcept { return nullptr; }
+
+  // Frees it at once.
+  void free() noexcept;
+
+  Node* upstream_ = nullptr;    // what it waits for; null for a first node, and when that is done
+  Node* downstream_ = nullptr;  // what waits for it
+  TaskQueue* loop_ = nullptr;   // null before it belongs to one; what keeps the loop is the block
+  std::source_location place_;
+  uint16_t offset_ = 0;  // from the start of its block
+  uint8_t flags_ = 0;
+  uint8_t phase_ = 0;  // of the derived class
+
+  // Destroys the object, not its memory; for free() and freeOrigin().
+  virtual void destroy() noexcept = 0;
+
+protected:
+  ~Node() = default;
+};
+
+template <class T>
+class ResultNode : public Node {
+public:
+  const Failure* failure() const noexcept override { return has(kNoResult) ? nullptr : result_.failure(); }
+
+  Try<T> result_;
+
+protected:
+  ~ResultNode() = default;
+};
+
+// A result that was there from the start, for what has to wait its turn.
+template <class T>
+class ReadyNode final : public ResultNode<T> {
+public:
+  explicit ReadyNode(Try<T>&& result) {
+    this->result_ = std::move(result);
+    this->set(kDone);
+  }
+  void runTask() noexcept override {}
+  const char* kind() const noexcept override { return "ready"; }
+
+private:
+  void destroy() noexcept override { this->~ReadyNode(); }
+};
+
+// Why a future failed without its own doing.
+enum class Reason : uint8_t { Cancelled, LoopGone, NoMemory, Invalid, OnLoop, Retrieved, NoDispatcher };
+Failure* failureFor(Reason reason) noexcept;
+template <class T>
+Try<T> failed(Reason reason) noexcept {
+  return Try<T>::fromFailure(failureFor(reason));
+}
+
+// --- On the loop's thread, unless said otherwise.
+
+void completeDropped(Node& node) noexcept;
+// `node` has its result, or kNoResult.
+inline void complete(Node& node) noexcept {
+  node.set(kDone);
+  if (node.downstream_ != nullptr) {
+    node.downstream_->set(kQueued);
+    node.loop_->add(*node.downstream_);
+  } else if (node.has(kDropped)) {
+    completeDropped(node);
+  }
+}
+// Makes `node` wait for `upstream`, which is of its loop, and whose future the caller consumes.
+inline void attachHere(Node& upstream, Node& node) noexcept {
+  upstream.downstream_ = &node;
+  node.upstream_ = &upstream;
+  if (upstream.has(kDone)) {
+    node.set(kQueued);
+    node.loop_->add(node);
+  }
+}
+// The same on any thread. False when the loop is gone: nothing has happened then.
+bool attachElsewhere(Node& upstream, Node& node) noexcept;
+inline bool attach(Node& upstream, Node& node) noexcept {
+  if (node.loop_->onLoopThread()) {
+    attachHere(upstream, node);
+    return true;
+  }
+  return attachElsewhere(upstream, node);
+}
+// Asks `node`, and what it waits for, to stop.
+void cancelNode(Node* node) noexcept;
+// Takes what `waiting` waits for away from it: nobody will have it. To be cancelled then.
+Node& detachUpstream(Node& waiting) noexcept;
+// The same, and asks it to stop.
+inline void abandonUpstream(Node& waiting) noexcept { cancelNode(&detachUpstream(waiting)); }
+
+// `node`, which has none, belongs to `loop` from now on. Any thread.
+void giveLoop(Node& node, TaskQueue& loop) noexcept;
+
+// Whether this thread may touch what is of `loop`. Any thread.
+bool touchable(const TaskQueue* loop) noexcept;
+// By whom has the future of `node`, on any thread: it is gone.
+void dropFromHandle(Node& node, bool quiet) noexcept;
+// Asks `node` to stop; any thread, for one whose future is dropped right after on the same thread, and so cannot be
+// gone when the loop learns of it.
+void cancelFromHandle(Node& node) noexcept;
+// A failed future was dropped. Any thread.
+void reportDropped(const Failure* failure, const std::source_location& place) noexcept;
+// What a handle had when it was dropped: a failure, whose reference is given up, and where it was made; or else the
+// node, or nothing; and the loop, if any, which is released. Any thread.
+void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quiet) noexcept;
+
+// The result of `node`, which is done.
+template <class T>
+Try<T> takeResult(ResultNode<T>& node) noexcept {
+  Try<T> result = node.has(kNoResult)
+                      ? failed<T>(node.loop_ != nullptr && node.loop_->closing() ? Reason::LoopGone : Reason::Cancelled)
+                      : std::move(node.result_);
+  node.leave();
+  return result;
+}
+// The result of what `node` waited for.
+template <class T>
+Try<T> takeInput(Node& node) noexcept {
+  return takeResult(*static_cast<ResultNode<T>*>(std::exchange(node.upstream_, nullptr)));
+}
+
+// Passes on what it waits for.
+template <class T>
+class PassNode final : public ResultNode<T> {
+public:
+  void runTask() noexcept override {
+    this->result_ = takeInput<T>(*this);
+    complete(*this);
+  }
+  const char* kind() const noexcept override { return "cancel"; }
+
+private:
+  void destroy() noexcept override { this->~PassNode(); }
+};
+
+// Memory for a node of `loop`: beside `neighbour` where there is room. Null without memory. Any thread; `loop` and
+// `neighbour` may be null. The loop is kept.
+void* allocateNode(Node* neighbour, TaskQueue* loop, uint32_t size, uint16_t* offset) noexcept;
+// Frees it where no node came of it.
+void giveBackNode(void* memory, uint16_t offset) noexcept;
+// `node` is the first of its block.
+void markOrigin(Node& node, OriginBase& origin) noexcept;
+
+// Makes a node; null without memory. Throws what its constructor throws.
+template <class N, class... Args>
+N* makeNode(Node* neighbour, TaskQueue* loop, const std::source_location& place, Args&&... args) {
+  static_assert(alignof(N) <= 16, "over-aligned captures and results are not supported");
+  uint16_t offset = 0;
+  void* const memory = allocateNode(neighbour, loop, (sizeof(N) + 15) / 16 * 16, &offset);
+  if (memory == nullptr) {
+    return nullptr;
+  }
+  N* node;
+  if constexpr (std::is_nothrow_constructible_v<N, Args&&...>) {
+    node = ::new (memory) N(std::forward<Args>(args)...);
+  } else {
+    try {
+      node = ::new (memory) N(std::forward<Args>(args)...);
+    } catch (...) {
+      giveBackNode(memory, offset);
+      throw;
+    }
+  }
+  node->loop_ = loop;
+  node->place_ = place;
+  node->offset_ = offset;
+  if constexpr (std::is_base_of_v<OriginBase, N>) {
+    markOrigin(*node, *node);
+  }
+  return node;
+}
+
+// Whether a continuation of a ready future may run in place: on the loop's thread, while no other continuation waits
+// its turn, not too deep in the stack, and not for too long. A future without a loop: anywhere, but on a loop not too
+// deep either.
+class InPlace {
+public:
+  [[gnu::always_inline]] static bool allowed(const TaskQueue* loop) {
+    if (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) < TaskQueue::stackFloor()) [[unlikely]] {
+      return false;
+    }
+    return loop == nullptr ||
+           (loop->onLoopThread() && loop->empty() && !loop->closing() && (++count % kPerLook != 0 || inTime(*loop)));
+  }
+
+private:
+  static constexpr uint32_t kPerLook = 256;
+  static bool inTime(const TaskQueue& loop);
+  static inline thread_local constinit uint32_t count = 0;
+};
+
+TaskQueue& taskQueueOf(Dispatcher& dispatcher);
+enum class WaitResult : uint8_t { Ready, Timeout, OnLoop, Invalid };
+void assignWaitStatus(WaitResult result, absl::Status* status);
+// A promise that was made at `place` was destroyed without a result.
+Failure* brokenPromise(const std::source_location& place) noexcept;
+
+}  // namespace nuncio::future_internal

@@ -1,0 +1,301 @@
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+#include "nuncio/future/internal/node.h"
+#include "nuncio/future/internal/traits.h"
+
+// The stages of a chain: what then(), thenError() and ensure() make; for future.h.
+namespace nuncio::future_internal {
+
+// An operation takes the Try of what came before to a result. One whose function returns no future has
+//   Try<Result> apply(Try<T>&& input)
+// and one whose function does has
+//   void applyTo(Try<T>&& input, Out& out)    which gives a Try or a future to `out`, once
+// and both have
+//   Result                 the type of the result
+//   kReturnsFuture
+//   kRunsWhenCancelled     also where the future was cancelled, or its loop shuts down
+//   kKind                  for traces
+
+template <class F, class... Args>
+inline constexpr bool kFutureFrom = Flatten<std::remove_cvref_t<std::invoke_result_t<F&, Args...>>>::kIsFuture;
+
+// Calls `f`, which does not return a future.
+template <class U, class F, class... Args>
+[[gnu::always_inline]] inline Try<U> callInto(F& f, Args&&... args) noexcept {
+  try {
+    if constexpr (std::is_void_v<std::invoke_result_t<F&, Args...>>) {
+      f(std::forward<Args>(args)...);
+      return Try<U>(Unit());
+    } else {
+      return Try<U>(f(std::forward<Args>(args)...));
+    }
+  } catch (...) {
+    return Try<U>(std::current_exception());
+  }
+}
+
+// Calls `f`, which does.
+template <class U, class Out, class F, class... Args>
+void callForFuture(Out& out, F& f, Args&&... args) noexcept {
+  try {
+    out.future(f(std::forward<Args>(args)...));
+  } catch (...) {
+    out.result(Try<U>(std::current_exception()));
+  }
+}
+
+// then(f), where f takes the value.
+template <class T, class F>
+struct ThenValue {
+  using R = typename ValueCall<F, T>::Type::type;
+  using Result = ResultOf<R>;
+  static constexpr bool kReturnsFuture = Flatten<std::remove_cvref_t<R>>::kIsFuture;
+  static constexpr bool kRunsWhenCancelled = false;
+  static constexpr const char* kKind = "then";
+
+  [[gnu::always_inline]] Try<Result> apply(Try<T>&& input) noexcept {
+    if (!input.hasValue()) [[unlikely]] {
+      return Try<Result>::failureOf(std::move(input));
+    }
+    if constexpr (std::is_void_v<T>) {
+      return callInto<Result>(f);
+    } else {
+      return callInto<Result>(f, *std::move(input));
+    }
+  }
+  template <class Out>
+  void applyTo(Try<T>&& input, Out& out) noexcept {
+    if (!input.hasValue()) {
+      out.result(Try<Result>::failureOf(std::move(input)));
+    } else if constexpr (std::is_void_v<T>) {
+      callForFuture<Result>(out, f);
+    } else {
+      callForFuture<Result>(out, f, *std::move(input));
+    }
+  }
+
+  F f;
+};
+
+// then(f), where f takes the Try.
+template <class T, class F>
+struct ThenTry {
+  using R = std::invoke_result_t<F&, Try<T>&&>;
+  using Result = ResultOf<R>;
+  static constexpr bool kReturnsFuture = Flatten<std::remove_cvref_t<R>>::kIsFuture;
+  static constexpr bool kRunsWhenCancelled = false;
+  static constexpr const char* kKind = "then(Try)";
+
+  Try<Result> apply(Try<T>&& input) noexcept { return callInto<Result>(f, std::move(input)); }
+  template <class Out>
+  void applyTo(Try<T>&& input, Out& out) noexcept {
+    callForFuture<Result>(out, f, std::move(input));
+  }
+
+  F f;
+};
+
+template <class T, class F>
+using Then = std::conditional_t<kTakesTry<F, T>, ThenTry<T, F>, ThenValue<T, F>>;
+
+// thenError(f).
+template <class T, class F>
+struct ThenStatus {
+  using Result = T;
+  static constexpr bool kReturnsFuture = kFutureFrom<F, absl::Status&&>;
+  static constexpr bool kRunsWhenCancelled = false;
+  static constexpr const char* kKind = "thenError";
+
+  Try<T> apply(Try<T>&& input) noexcept { return input.failed() ? callInto<T>(f, input.status()) : std::move(input); }
+  template <class Out>
+  void applyTo(Try<T>&& input, Out& out) noexcept {
+    if (input.failed()) {
+      callForFuture<T>(out, f, input.status());
+    } else {
+      out.result(std::move(input));
+    }
+  }
+
+  F f;
+};
+
+// thenError<E>(f).
+template <class T, class E, class F>
+struct ThenException {
+  using Result = T;
+  static constexpr bool kReturnsFuture = kFutureFrom<F, E&>;
+  static constexpr bool kRunsWhenCancelled = false;
+  static constexpr const char* kKind = "thenError<E>";
+
+  Try<T> apply(Try<T>&& input) noexcept {
+    if (input.hasException()) {
+      try {
+        std::rethrow_exception(input.exception());
+      } catch (E& e) {
+        return callInto<T>(f, e);
+      } catch (...) {  // NOLINT(bugprone-empty-catch): passed on, below
+      }
+    }
+    return std::move(input);
+  }
+  template <class Out>
+  void applyTo(Try<T>&& input, Out& out) noexcept {
+    if (input.hasException()) {
+      try {
+        std::rethrow_exception(input.exception());
+      } catch (E& e) {
+        return callForFuture<T>(out, f, e);
+      } catch (...) {  // NOLINT(bugprone-empty-catch): passed on, below
+      }
+    }
+    out.result(std::move(input));
+  }
+
+  F f;
+};
+
+// ensure(f): runs it, and passes on what came before. A failure of f wins over a value only.
+template <class T, class F>
+struct Ensure {
+  using Result = T;
+  static constexpr bool kReturnsFuture = kFutureFrom<F>;
+  static constexpr bool kRunsWhenCancelled = true;
+  static constexpr const char* kKind = "ensure";
+
+  Try<T> apply(Try<T>&& input) noexcept { return choose(callInto<void>(f), std::move(input)); }
+  template <class Out>
+  void applyTo(Try<T>&& input, Out& out) noexcept {
+    try {
+      out.future(out.onLoop(f()).then(
+          [input = std::move(input)](Try<void>&& done) mutable { return choose(std::move(done), std::move(input)); }));
+    } catch (...) {
+      out.result(choose(Try<void>(std::current_exception()), std::move(input)));
+    }
+  }
+  static Try<T> choose(Try<void>&& done, Try<T>&& input) {
+    return done.failed() && !input.failed() ? Try<T>::failureOf(std::move(done)) : std::move(input);
+  }
+
+  F f;
+};
+
+// Makes a stage from an operation.
+template <class T, class Op>
+class Stage final : public ResultNode<typename Op::Result> {
+public:
+  using U = typename Op::Result;
+
+  explicit Stage(Op&& op) noexcept(std::is_nothrow_move_constructible_v<Op>) : op_(std::move(op)) {}
+  ~Stage() {
+    if (this->phase_ == kWaiting) {
+      op_.~Op();
+    }
+  }
+
+  const char* kind() const noexcept override { return this->phase_ == kForwarding ? "returned future" : Op::kKind; }
+
+  void runTask() noexcept override {
+    if (this->phase_ == kForwarding) {
+      this->result_ = takeInput<U>(*this);
+      complete(*this);
+      return;
+    }
+    Try<T> input = takeInput<T>(*this);
+    if (this->loop_->closing()) {
+      this->set(kCancelled);
+    }
+    if (this->has(kCancelled)) {
+      if constexpr (Op::kRunsWhenCancelled) {
+        this->unset(kCancelled);  // that was for what came before; what this starts stops when it is asked again
+        if (!input.failed()) {
+          input = failed<T>(this->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);
+        }
+      } else {
+        endOp();
+        this->set(kNoResult);
+        complete(*this);
+        return;
+      }
+    }
+    if constexpr (Op::kReturnsFuture) {
+      op_.applyTo(std::move(input), *this);
+    } else {
+      this->result_ = op_.apply(std::move(input));
+    }
+    endOp();
+    if (this->phase_ == kForwarding) {
+      forward();
+    } else {
+      complete(*this);
+    }
+  }
+
+  Op& op() { return op_; }
+
+  // For the operation.
+  void result(Try<U>&& result) noexcept { this->result_ = std::move(result); }
+  template <class AnyFuture>
+  void future(AnyFuture&& inner) noexcept;
+  template <class AnyFuture>
+  auto onLoop(AnyFuture&& inner) noexcept;
+
+private:
+  enum Phase : uint8_t { kWaiting, kFinished, kForwarding };
+
+  void destroy() noexcept override { this->~Stage(); }
+
+  void endOp() noexcept {
+    op_.~Op();
+    this->phase_ = inner_ != nullptr ? kForwarding : kFinished;
+  }
+
+  // The function's own future takes the place of this stage, where somebody waits for this already; so that a function
+  // that returns futures for ever does not pile up stages.
+  void forward() noexcept {
+    ResultNode<U>& inner = *std::exchange(inner_, nullptr);
+    if (this->has(kCancelled)) {
+      cancelNode(&inner);
+    }
+    if (this->downstream_ != nullptr) {
+      attachHere(inner, *this->downstream_);
+      this->leave();
+    } else if (this->has(kDropped)) {
+      dropFromHandle(inner, this->has(kQuiet));
+      this->leave();
+    } else {
+      attachHere(inner, *this);
+    }
+  }
+
+  union {
+    Op op_;
+  };
+  ResultNode<U>* inner_ = nullptr;
+};
+
+// For an operation that returns a future, and runs without a stage.
+// `loop` is kept, and goes to the future.
+template <class U>
+class InPlaceOut {
+public:
+  InPlaceOut(TaskQueue* loop, const std::source_location& place) : loop_(loop), place_(place) {}
+  void result(Try<U>&& result) noexcept;
+  template <class AnyFuture>
+  void future(AnyFuture&& inner) noexcept;
+  template <class AnyFuture>
+  auto onLoop(AnyFuture&& inner) noexcept;
+  Future<U> take() && { return std::move(future_); }
+
+private:
+  TaskQueue* loop_;
+  const std::source_location place_;
+  Future<U> future_;
+};
+
+}  // namespace nuncio::future_internal

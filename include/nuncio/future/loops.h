@@ -1,0 +1,202 @@
+#pragma once
+
+#include <cstddef>
+#include <iterator>
+#include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "nuncio/event/dispatcher.h"
+#include "nuncio/future/collect.h"
+#include "nuncio/future/coroutine.h"
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/combine.h"
+
+// Loops whose steps are futures: repeat(), doUntil(), forEach(), reduce().
+//
+//   repeat(dispatcher, [this] { return serveOneRequest(); });                      // until it fails
+//   doUntil(dispatcher, [this] { return poll(); }, [](State s) { return s == kReady; }).then([](State s) { ... });
+//   forEach(dispatcher, std::move(files), 8, [this](File& file) { return upload(file); });   // 8 at a time
+//   reduce(dispatcher, std::move(pages), 0, [](int sum, Page& page) { return count(page) + sum; });
+//
+// A step `f` returns anything that Future::then() allows; its failure ends the loop, and is the result. The loop keeps
+// f, and the range, until it has ended, so f may be a coroutine with captures, and refer to an element. The first step
+// runs at once when the loop is begun in the dispatcher's run, and there as soon as possible otherwise. Steps that are
+// ready neither recurse nor starve what else the dispatcher has to do: the loop yields when something waits, or after
+// half a millisecond.
+//
+// Cancelling stops the steps that are under way, and ends the loop, at once; so does a dispatcher that shuts down.
+//
+// A range is taken by value, and has begin() and end(): give std::move(vector), a span, or a view.
+//
+// Threads: any; what they call runs on the dispatcher's thread. Cost: a coroutine; forEach one for each step that is
+// under way at a time.
+namespace nuncio {
+namespace future_internal {
+
+template <class F, class... Args>
+using StepResult = ResultOf<std::invoke_result_t<F&, Args...>>;
+
+template <class F>
+Future<void> repeatLoop(Dispatcher& dispatcher, F f, std::source_location place) {
+  using U = StepResult<F>;
+  TaskQueue& loop = taskQueueOf(dispatcher);
+  if (!runsHere(loop)) {
+    co_await yield();
+  }
+  for (;;) {
+    Future<U> step = callOn(loop, place, f);
+    if constexpr (std::is_void_v<U>) {
+      co_await std::move(step);
+    } else {
+      const bool again = co_await std::move(step);
+      if (!again) {
+        co_return;
+      }
+    }
+    if (!mayGoOn(loop)) {
+      co_await yield();
+    }
+  }
+}
+
+template <class U, class F, class P>
+Future<U> untilLoop(Dispatcher& dispatcher, F f, P predicate, std::source_location place) {
+  TaskQueue& loop = taskQueueOf(dispatcher);
+  if (!runsHere(loop)) {
+    co_await yield();
+  }
+  for (;;) {
+    Future<U> step = callOn(loop, place, f);
+    if constexpr (std::is_void_v<U>) {
+      co_await std::move(step);
+      if (predicate()) {
+        co_return;
+      }
+    } else {
+      U value = co_await std::move(step);
+      if (predicate(std::as_const(value))) {
+        co_return std::move(value);
+      }
+    }
+    if (!mayGoOn(loop)) {
+      co_await yield();
+    }
+  }
+}
+
+// Shared by the workers of a forEach(), since one that is running when it is cancelled outlives the others.
+template <class Range, class F>
+struct ForEachState {
+  ForEachState(Range&& elements, F&& step)
+      : range(std::move(elements)), f(std::move(step)), next(std::begin(range)), end(std::end(range)) {}
+  bool atEnd() const { return failed || next == end; }
+
+  Range range;
+  F f;
+  decltype(std::begin(std::declval<Range&>())) next;
+  decltype(std::end(std::declval<Range&>())) end;
+  bool failed = false;
+};
+
+template <class State>
+Future<void> forEachWorker(Dispatcher& dispatcher, std::shared_ptr<State> state, std::source_location place) {
+  TaskQueue& loop = taskQueueOf(dispatcher);
+  while (!state->atEnd()) {
+    auto&& element = *state->next;
+    ++state->next;
+    using U = ResultOf<decltype(state->f(std::forward<decltype(element)>(element)))>;
+    Future<U> step = callOn(loop, place, state->f, std::forward<decltype(element)>(element));
+    AsTry<U> wrapped = asTry(std::move(step));
+    Try<U> result = co_await std::move(wrapped);
+    if (result.failed()) {
+      state->failed = true;
+      result.throwIfFailed();
+    }
+    if (!mayGoOn(loop)) {
+      co_await yield();
+    }
+  }
+}
+
+template <class State>
+Future<void> forEachLoop(Dispatcher& dispatcher, std::shared_ptr<State> state, std::size_t concurrency,
+                         std::source_location place) {
+  if (!runsHere(taskQueueOf(dispatcher))) {
+    co_await yield();
+  }
+  std::vector<Future<void>> workers;
+  while (workers.size() < concurrency && !state->atEnd()) {
+    Future<void> worker = forEachWorker(dispatcher, state, place);
+    workers.push_back(std::move(worker));
+  }
+  Future<void> all = collect(std::move(workers), place);
+  co_await std::move(all);
+}
+
+template <class A, class Range, class F>
+Future<A> reduceLoop(Dispatcher& dispatcher, Range range, A accumulated, F f, std::source_location place) {
+  using U = StepResult<F, A, decltype(*std::begin(range))>;
+  TaskQueue& loop = taskQueueOf(dispatcher);
+  if (!runsHere(loop)) {
+    co_await yield();
+  }
+  auto end = std::end(range);
+  for (auto next = std::begin(range); next != end; ++next) {
+    Future<U> step = callOn(loop, place, f, std::move(accumulated), *next);
+    U value = co_await std::move(step);
+    accumulated = std::move(value);
+    if (!mayGoOn(loop)) {
+      co_await yield();
+    }
+  }
+  co_return std::move(accumulated);
+}
+
+}  // namespace future_internal
+
+// Calls `f` again and again, each time when the step before is done. An f without a value: until it fails. One with a
+// bool: also until that is false, which ends the loop with success.
+template <class F>
+Future<void> repeat(Dispatcher& dispatcher, F&& f, std::source_location place = std::source_location::current()) {
+  using U = future_internal::StepResult<std::decay_t<F>>;
+  static_assert(std::is_void_v<U> || std::is_same_v<U, bool>, "f gives nothing, or whether to go on");
+  return future_internal::repeatLoop<std::decay_t<F>>(dispatcher, std::forward<F>(f), place);
+}
+
+// Calls `f` until `predicate` is true of its value (takes nothing, when there is none): that value.
+template <class F, class P>
+auto doUntil(Dispatcher& dispatcher, F&& f, P&& predicate, std::source_location place = std::source_location::current())
+    -> Future<future_internal::StepResult<std::decay_t<F>>> {
+  using U = future_internal::StepResult<std::decay_t<F>>;
+  return future_internal::untilLoop<U, std::decay_t<F>, std::decay_t<P>>(dispatcher, std::forward<F>(f),
+                                                                         std::forward<P>(predicate), place);
+}
+
+// Calls `f` with each element, in order, as long as at most `concurrency` steps are under way (> 0, or
+// InvalidArgument). Done when all are. The first failure cancels the other steps, and no further one begins.
+template <class Range, class F>
+Future<void> forEach(Dispatcher& dispatcher, Range range, std::size_t concurrency, F&& f,
+                     std::source_location place = std::source_location::current()) {
+  if (concurrency == 0) {
+    return makeFailedFuture<void>(absl::InvalidArgumentError("forEach: concurrency must be at least 1, not 0"), place);
+  }
+  using State = future_internal::ForEachState<Range, std::decay_t<F>>;
+  auto state = std::make_shared<State>(std::move(range), std::decay_t<F>(std::forward<F>(f)));
+  return future_internal::forEachLoop<State>(dispatcher, std::move(state), concurrency, place);
+}
+
+// Calls `f(accumulated, element)` with each element, one after the other; what it gives is `accumulated` next, from
+// `init` on. The last one is the result; `init` for an empty range.
+template <class Range, class A, class F>
+Future<A> reduce(Dispatcher& dispatcher, Range range, A init, F&& f,
+                 std::source_location place = std::source_location::current()) {
+  return future_internal::reduceLoop<A, Range, std::decay_t<F>>(dispatcher, std::move(range), std::move(init),
+                                                                std::forward<F>(f), place);
+}
+
+}  // namespace nuncio

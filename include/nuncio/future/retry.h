@@ -1,0 +1,120 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+#include "absl/status/status.h"
+
+#include "nuncio/event/dispatcher.h"
+#include "nuncio/future/coroutine.h"
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/combine.h"
+
+// Doing something again until it succeeds: retrying().
+//
+//   RetryPolicy policy{.max_attempts = 5, .initial_backoff = 100ms, .max_backoff = 2s, .jitter = 0.5};
+//   retrying(dispatcher, policy, [this] { return connect(); }).then([](Connection connection) { ... });
+//
+// Threads: any; what it calls runs on the dispatcher's thread.
+namespace nuncio {
+
+// SplitMix64: a small and fast generator of random numbers, the same sequence for the same seed on every machine.
+// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+class SplitMix64 {
+public:
+  explicit SplitMix64(uint64_t seed) : state_(seed) {}
+  uint64_t operator()() {
+    uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+  // In [0, 1).
+  double fraction() { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
+
+private:
+  uint64_t state_;
+};
+
+// How often, how soon, and after which failures.
+//
+// The backoff before attempt n + 1 is min(max_backoff, initial_backoff * multiplier^(n - 1)), of which a random part of
+// up to `jitter` is left out, so that clients that failed together do not come back together: 0 none, 0.5 "equal
+// jitter", 1 "full jitter". Source: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+struct RetryPolicy {
+  int max_attempts = 3;                                   // >= 1, the first included
+  std::chrono::nanoseconds initial_backoff{100'000'000};  // >= 0
+  std::chrono::nanoseconds max_backoff{10'000'000'000};   // >= initial_backoff
+  double multiplier = 2;                                  // >= 1
+  double jitter = 0.5;                                    // 0 to 1
+
+  // Whether to try again after this failure; an exception comes as the status that Try::status() makes of it. Null:
+  // after Unavailable, DeadlineExceeded, ResourceExhausted and Aborted. Called on the dispatcher's thread.
+  std::function<bool(const absl::Status&)> retryable;
+
+  // What the jitter comes from; not owned, used on the dispatcher's thread. Null: a generator of the thread's own, with
+  // a seed of the operating system.
+  SplitMix64* random = nullptr;
+};
+
+// OK, or InvalidArgument with what is wrong and its value.
+absl::Status validate(const RetryPolicy& policy);
+
+// How long to wait after the `attempt`-th attempt, counted from 1, has failed. Draws a random number, unless `jitter`
+// is 0. For a policy that is valid.
+std::chrono::nanoseconds backoffAfter(const RetryPolicy& policy, int attempt);
+
+namespace future_internal {
+
+bool isRetryable(const RetryPolicy& policy, const absl::Status& failure);
+
+template <class U, class F>
+Future<U> retryLoop(Dispatcher& dispatcher, RetryPolicy policy, F f, std::source_location place) {
+  TaskQueue& loop = taskQueueOf(dispatcher);
+  if (!runsHere(loop)) {
+    co_await yield();
+  }
+  for (int attempt = 1;; ++attempt) {
+    Future<U> future = callOn(loop, place, f);
+    AsTry<U> wrapped = asTry(std::move(future));
+    Try<U> result = co_await std::move(wrapped);
+    if (result.hasValue() || attempt == policy.max_attempts || !isRetryable(policy, result.status())) {
+      if constexpr (std::is_void_v<U>) {
+        result.throwIfFailed();
+        co_return;
+      } else {
+        co_return std::move(result);
+      }
+    }
+    const std::chrono::nanoseconds backoff = backoffAfter(policy, attempt);
+    if (backoff.count() > 0) {
+      co_await backoff;
+    } else if (!mayGoOn(loop)) {
+      co_await yield();
+    }
+  }
+}
+
+}  // namespace future_internal
+
+// Calls `f`, which returns what Future::then() allows, until it succeeds: the value. The last failure when `policy`
+// does not allow another attempt; InvalidArgument when the policy is not valid. The first attempt runs at once when
+// this is called in the dispatcher's run, and there as soon as possible otherwise. Cancelling stops the attempt, or
+// ends the wait, at once, and f is not called again. f is kept until then, so it may be a coroutine with captures.
+// Costs a coroutine, and a timer for each wait.
+template <class F>
+auto retrying(Dispatcher& dispatcher, RetryPolicy policy, F&& f,
+              std::source_location place = std::source_location::current())
+    -> Future<future_internal::ResultOf<std::invoke_result_t<std::decay_t<F>&>>> {
+  using U = future_internal::ResultOf<std::invoke_result_t<std::decay_t<F>&>>;
+  if (absl::Status status = validate(policy); !status.ok()) {
+    return makeFailedFuture<U>(status, place);
+  }
+  return future_internal::retryLoop<U, std::decay_t<F>>(dispatcher, std::move(policy), std::forward<F>(f), place);
+}
+
+}  // namespace nuncio

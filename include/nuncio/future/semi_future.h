@@ -1,0 +1,147 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <source_location>
+#include <utility>
+
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/origin.h"
+
+namespace nuncio {
+
+// SemiFuture: a future that has no dispatcher yet. To be bound to one with via(), or waited for.
+//
+// Threads: any, by one at a time.
+template <class T>
+class [[nodiscard]] SemiFuture {
+  template <class U>
+  friend class Future;
+  friend class Promise<T>;
+  friend struct future_internal::Access;
+
+public:
+  using ValueType = T;
+
+  // No future; see Future.
+  SemiFuture() noexcept = default;
+  // Ready.
+  explicit SemiFuture(Try<T>&& result, std::source_location place = std::source_location::current()) noexcept
+      : result_(std::move(result)), place_(place) {}
+  SemiFuture(SemiFuture&& other) noexcept
+      : result_(std::move(other.result_)), place_(other.place_), origin_(std::exchange(other.origin_, nullptr)) {}
+  SemiFuture& operator=(SemiFuture&& other) noexcept {
+    if (this != &other) {
+      drop(false);
+      result_ = std::move(other.result_);
+      place_ = other.place_;
+      origin_ = std::exchange(other.origin_, nullptr);
+    }
+    return *this;
+  }
+  ~SemiFuture() { drop(false); }
+
+  bool valid() const { return result_.ready() || origin_ != nullptr; }
+  // Whether the result is there.
+  bool isReady() const { return result_.ready() || (origin_ != nullptr && origin_->done()); }
+  // The result. Only when it is ready.
+  const Try<T>& result() & {
+    settle();
+    return result_;
+  }
+
+  // Continues on the thread of `dispatcher`. When that is gone: a future that failed with Cancelled.
+  Future<T> via(Dispatcher& dispatcher) && {
+    return std::move(*this).viaLoop(future_internal::taskQueueOf(dispatcher));
+  }
+
+  // As Future's. cancel() takes effect at once.
+  void cancel() {
+    if (origin_ != nullptr) {
+      origin_->stopUnbound();
+    }
+  }
+  void detach() && { drop(true); }
+
+  // Waits for the result. On a thread that runs a dispatcher: FailedPrecondition.
+  Try<T> get() && {
+    switch (waitFor(-1)) {
+      case future_internal::WaitResult::Ready:
+        settle();
+        return std::move(result_);
+      case future_internal::WaitResult::OnLoop:
+        drop(true);
+        return future_internal::failed<T>(future_internal::Reason::OnLoop);
+      default:
+        return future_internal::failed<T>(future_internal::Reason::Invalid);
+    }
+  }
+  // The same with an end: OK when it is ready, DeadlineExceeded, or FailedPrecondition. The future remains.
+  template <class S = absl::Status>
+  S wait(std::chrono::nanoseconds timeout) {
+    S status;
+    future_internal::assignWaitStatus(waitFor(timeout.count() < 0 ? 0 : timeout.count()), &status);
+    return status;
+  }
+
+private:
+  explicit SemiFuture(future_internal::Origin<T>* origin) noexcept : origin_(origin) {}
+
+  // Takes the result from an origin that has it.
+  void settle() {
+    if (origin_ != nullptr && origin_->done()) {
+      future_internal::Origin<T>& origin = *std::exchange(origin_, nullptr);
+      place_ = origin.place_;
+      result_ =
+          origin.stopped() ? future_internal::failed<T>(future_internal::Reason::Cancelled) : std::move(origin.result_);
+      if (origin.dropUnbound(true)) {
+        future_internal::freeOrigin(origin);
+      }
+    }
+  }
+
+  Future<T> viaLoop(TaskQueue& loop) && {
+    settle();
+    if (result_.ready()) {
+      loop.retain();
+      return Future<T>(std::move(result_), &loop, place_);
+    }
+    if (origin_ == nullptr) {
+      return Future<T>();
+    }
+    future_internal::Origin<T>* const origin = std::exchange(origin_, nullptr);
+    origin->bind(loop, /*shared=*/true);
+    return Future<T>(static_cast<future_internal::ResultNode<T>*>(origin));
+  }
+
+  future_internal::WaitResult waitFor(int64_t nanoseconds) {
+    if (isReady()) {
+      return future_internal::WaitResult::Ready;
+    }
+    if (origin_ == nullptr) {
+      return future_internal::WaitResult::Invalid;
+    }
+    if (TaskQueue::current() != nullptr) {
+      return future_internal::WaitResult::OnLoop;
+    }
+    return origin_->wait(nanoseconds) ? future_internal::WaitResult::Ready : future_internal::WaitResult::Timeout;
+  }
+
+  void drop(bool quiet) {
+    if (origin_ != nullptr) {
+      future_internal::Origin<T>& origin = *std::exchange(origin_, nullptr);
+      if (origin.dropUnbound(quiet)) {
+        future_internal::freeOrigin(origin);
+      }
+    } else if (!quiet && result_.failed()) {
+      future_internal::reportDropped(result_.failure(), place_);
+    }
+    result_.reset();
+  }
+
+  Try<T> result_;                                 // when it is ready
+  std::source_location place_;                    // as well
+  future_internal::Origin<T>* origin_ = nullptr;  // until then
+};
+
+}  // namespace nuncio

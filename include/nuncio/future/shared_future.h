@@ -1,0 +1,220 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <new>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "nuncio/common/mutex.h"
+#include "nuncio/future/future.h"
+
+namespace nuncio {
+namespace future_internal {
+
+// What the copies of a SharedFuture share, and the stage that will bring the result.
+template <class T>
+class SharedState {
+public:
+  SharedState(TaskQueue* loop, const std::source_location& place) : loop_(loop), place_(place) {
+    if (loop_ != nullptr) {
+      loop_->retain();
+    }
+  }
+  SharedState(const SharedState&) = delete;
+  SharedState& operator=(const SharedState&) = delete;
+  ~SharedState() {
+    if (result_.failed() && !seen_.load(std::memory_order_relaxed)) {
+      reportDropped(result_.failure(), place_);
+    }
+    if (loop_ != nullptr) {
+      loop_->release();
+    }
+  }
+
+  TaskQueue* loop() const { return loop_; }
+  bool ready() const { return ready_.load(std::memory_order_acquire); }
+  // When it is ready.
+  const Try<T>& result() {
+    seen_.store(true, std::memory_order_relaxed);
+    return result_;
+  }
+
+  void settle(Try<T>&& result) {
+    std::vector<Promise<T>> waiting;
+    {
+      const MutexLock lock(mutex_);
+      result_ = std::move(result);
+      ready_.store(true, std::memory_order_release);  // the result is not written any more
+      waiting.swap(waiting_);
+    }
+    for (Promise<T>& promise : waiting) {
+      promise.setTry(copy());
+    }
+  }
+
+  SemiFuture<T> get(const std::source_location& place) {
+    seen_.store(true, std::memory_order_relaxed);
+    if (!ready()) {
+      Promise<T> promise(place);
+      SemiFuture<T> future = promise.semiFuture();
+      if (add(promise)) {
+        return future;
+      }
+    }
+    return SemiFuture<T>(copy(), place);
+  }
+
+  // The stage that will settle this.
+  void setSource(Future<void>&& source) {
+    const MutexLock lock(mutex_);
+    source_ = std::move(source);
+  }
+  void cancel() {
+    Future<void> source;
+    {
+      const MutexLock lock(mutex_);
+      source = std::move(source_);
+    }
+    source.cancel();  // not under the lock: it may run what promises do when they are cancelled
+    std::move(source).detach();
+  }
+
+private:
+  Try<T> copy() {
+    try {
+      return Try<T>(result_);
+    } catch (...) {
+      return Try<T>(std::current_exception());
+    }
+  }
+
+  // False when there is a result.
+  bool add(Promise<T>& promise) {
+    const MutexLock lock(mutex_);
+    if (ready()) {
+      return false;
+    }
+    try {
+      // Those that were cancelled are thrown out each time that the list has doubled.
+      if (waiting_.size() >= sweep_at_) {
+        std::erase_if(waiting_, [](const Promise<T>& other) { return other.done(); });
+        sweep_at_ = 2 * waiting_.size() + kFirstSweep;
+      }
+      waiting_.push_back(std::move(promise));
+    } catch (const std::bad_alloc&) {
+      promise.setTry(failed<T>(Reason::NoMemory));
+    }
+    return true;
+  }
+
+  static constexpr std::size_t kFirstSweep = 16;
+
+  TaskQueue* const loop_;  // kept; null: of none
+  const std::source_location place_;
+  std::atomic<bool> ready_{false};
+  std::atomic<bool> seen_{false};  // relaxed: a hint for the log
+  Try<T> result_;                  // not written once ready_
+  Mutex mutex_;
+  std::vector<Promise<T>> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::size_t sweep_at_ ABSL_GUARDED_BY(mutex_) = kFirstSweep;
+  Future<void> source_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Settles a SharedState with the result, or, when it is destroyed instead of called, with Cancelled.
+template <class T>
+class SharedResult {
+public:
+  explicit SharedResult(std::shared_ptr<SharedState<T>> state) : state_(std::move(state)) {}
+  SharedResult(SharedResult&& other) noexcept = default;
+  SharedResult& operator=(SharedResult&&) = delete;
+  ~SharedResult() {
+    if (state_ != nullptr) {
+      const TaskQueue* const loop = state_->loop();
+      state_->settle(failed<T>(loop != nullptr && loop->closing() ? Reason::LoopGone : Reason::Cancelled));
+    }
+  }
+  void operator()(Try<T>&& result) { std::exchange(state_, nullptr)->settle(std::move(result)); }
+
+private:
+  std::shared_ptr<SharedState<T>> state_;
+};
+
+}  // namespace future_internal
+
+// SharedFuture: a result for any number of consumers. Each gets a future of its own, with a copy.
+//
+//   SharedFuture<Config> config = share(load(dispatcher));
+//   config.future().then([](Config c) { ... }).detach();            // on the dispatcher of the future that was shared
+//   config.via(worker).then([](Config c) { ... }).detach();         // on another's
+//
+// Copies share the result. Cancelling a consumer's future does not concern the others, nor what the result comes from,
+// even when it was the last one's; cancel() stops that, and all consumers' futures fail with Cancelled. Destroying all
+// copies stops nothing: consumers that wait still get the result. A failure that no consumer ever saw is logged as a
+// dropped future's is.
+//
+// T can be copied; an exception from that is the consumer's result. Threads: any, also the same object by several at a
+// time, except for assigning to it. Lifetime: any. Cost: one allocation, and a promise for each consumer that waits.
+template <class T>
+class SharedFuture {
+  using State = future_internal::SharedState<T>;
+
+public:
+  using ValueType = T;
+
+  SharedFuture() = default;  // no future: consumers get FailedPrecondition
+  explicit SharedFuture(Future<T>&& future, std::source_location place = std::source_location::current()) {
+    if (!future.valid()) {
+      return;
+    }
+    state_ = std::make_shared<State>(future_internal::Access::loop(future), place);
+    if (future.isReady()) {
+      future_internal::Access::settle(future);
+      state_->settle(future_internal::Access::takeResult(future));
+      return;
+    }
+    state_->setSource(std::move(future).then(future_internal::SharedResult<T>(state_), place));
+  }
+
+  bool valid() const { return state_ != nullptr; }
+  // Whether the result is there.
+  bool isReady() const { return state_ != nullptr && state_->ready(); }
+  // Only when it is ready.
+  const Try<T>& result() const { return state_->result(); }
+
+  // A copy of the result, on the dispatcher of the future that was shared; on another; for a thread to wait for.
+  Future<T> future(std::source_location place = std::source_location::current()) const {
+    TaskQueue* const loop = state_ != nullptr ? state_->loop() : nullptr;
+    return future_internal::onLoop(semiFuture(place), loop);
+  }
+  Future<T> via(Dispatcher& dispatcher, std::source_location place = std::source_location::current()) const {
+    return semiFuture(place).via(dispatcher);
+  }
+  SemiFuture<T> semiFuture(std::source_location place = std::source_location::current()) const {
+    if (state_ == nullptr) {
+      return SemiFuture<T>(future_internal::failed<T>(future_internal::Reason::Invalid), place);
+    }
+    return state_->get(place);
+  }
+
+  // Asks what the result comes from to stop.
+  void cancel() const {
+    if (state_ != nullptr) {
+      state_->cancel();
+    }
+  }
+
+private:
+  std::shared_ptr<State> state_;  // shared by the copies, and by the stage that will bring the result
+};
+
+template <class T>
+SharedFuture<T> share(Future<T>&& future, std::source_location place = std::source_location::current()) {
+  return SharedFuture<T>(std::move(future), place);
+}
+
+}  // namespace nuncio

@@ -1,0 +1,227 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "absl/base/config.h"
+
+namespace absl {
+ABSL_NAMESPACE_BEGIN
+class Status;
+template <class T>
+class StatusOr;
+ABSL_NAMESPACE_END
+}  // namespace absl
+
+namespace nuncio {
+
+template <class T>
+class Try;
+
+// The value of a void future where a type is needed.
+struct Unit {
+  friend constexpr bool operator==(Unit, Unit) { return true; }
+};
+
+namespace future_internal {
+
+enum class Outcome : uint8_t { None, Value, Failure };
+
+template <class T>
+using Stored = std::conditional_t<std::is_void_v<T>, Unit, T>;
+
+// A failure: an absl::Status or a std::exception_ptr, shared by those who hold a reference.
+class Failure;
+// Each returns a reference. An OK status is an error, too: Internal. Without memory: ResourceExhausted.
+Failure* makeFailure(const absl::Status& status) noexcept;
+Failure* makeFailure(std::exception_ptr exception) noexcept;
+Failure* shareFailure(Failure* failure) noexcept;
+void releaseFailure(Failure* failure) noexcept;
+bool isException(const Failure* failure) noexcept;  // rather than a status
+bool isOk(const absl::Status& status);
+// Null: there is no result yet.
+void assignStatus(const Failure* failure, absl::Status* status);
+std::exception_ptr exceptionOf(const Failure* failure);
+[[noreturn]] void raise(const Failure* failure);
+
+}  // namespace future_internal
+
+// Try: what came of an operation: a value, an absl::Status that is not OK, or an exception; or nothing yet.
+//
+//   std::move(future).then([](Try<int> result) {
+//     if (result.failed()) { log(result.status()); } else { use(*result); }
+//   });
+//
+// A failure takes one word, and moves for nothing. A Status travels without a throw. T may be move-only, void, or a
+// std::reference_wrapper. (absl::Status is only declared here: include "absl/status/status.h" to use it. That keeps
+// futures cheap to include.)
+template <class T>
+class [[nodiscard]] Try {
+  using Outcome = future_internal::Outcome;
+  using Failure = future_internal::Failure;
+  using Stored = future_internal::Stored<T>;
+
+public:
+  using ValueType = T;
+
+  // Nothing yet.
+  [[gnu::always_inline]] Try() noexcept {}
+  template <class V = Stored, class D = std::remove_cvref_t<V>,
+            class = std::enable_if_t<std::is_constructible_v<Stored, V&&> && !std::is_same_v<D, Try> &&
+                                     !std::is_same_v<D, absl::Status> && !std::is_same_v<D, std::exception_ptr> &&
+                                     !std::is_same_v<D, absl::StatusOr<T>>>>
+  [[gnu::always_inline]] Try(V&& value)  // NOLINT(google-explicit-constructor): a value is a result
+      : outcome_(Outcome::Value) {
+    ::new (static_cast<void*>(&value_)) Stored(std::forward<V>(value));
+  }
+  // An OK status is a value when T is void, and otherwise the error Internal.
+  Try(const absl::Status& status) { setStatus(status); }  // NOLINT(google-explicit-constructor): a failure is a result
+  Try(std::exception_ptr exception) noexcept              // NOLINT(google-explicit-constructor): as above
+      : Try(FromFailure(), future_internal::makeFailure(std::move(exception))) {}
+  template <class U>
+  Try(absl::StatusOr<U>&& result) {  // NOLINT(google-explicit-constructor): as above
+    if (result.ok()) {
+      ::new (static_cast<void*>(&value_)) Stored(*std::move(result));
+      outcome_ = Outcome::Value;
+    } else {
+      setStatus(result.status());
+    }
+  }
+
+  [[gnu::always_inline]] Try(Try&& other) noexcept { take(other); }
+  [[gnu::always_inline]] Try& operator=(Try&& other) noexcept {
+    if (this != &other) {
+      reset();
+      take(other);
+    }
+    return *this;
+  }
+  Try(const Try& other) { copy(other); }
+  Try& operator=(const Try& other) {
+    if (this != &other) {
+      reset();
+      copy(other);
+    }
+    return *this;
+  }
+  [[gnu::always_inline]] ~Try() { reset(); }
+
+  // Whether there is a result.
+  [[gnu::always_inline]] bool ready() const noexcept { return outcome_ != Outcome::None; }
+  [[gnu::always_inline]] bool hasValue() const noexcept { return outcome_ == Outcome::Value; }
+  [[gnu::always_inline]] bool failed() const noexcept { return outcome_ == Outcome::Failure; }
+  bool hasException() const noexcept { return failed() && future_internal::isException(failure_); }
+
+  // The value. On failure: throws the exception, or a StatusError with the status.
+  Stored& value() & { return check(), value_; }
+  const Stored& value() const& { return check(), value_; }
+  Stored&& value() && { return check(), std::move(value_); }
+  // The value. Undefined on failure.
+  Stored& operator*() & noexcept { return value_; }
+  const Stored& operator*() const& noexcept { return value_; }
+  [[gnu::always_inline]] Stored&& operator*() && noexcept { return std::move(value_); }
+  Stored* operator->() noexcept { return &value_; }
+  const Stored* operator->() const noexcept { return &value_; }
+
+  // OK for a value. An exception becomes Unknown with its message. FailedPrecondition when there is no result yet.
+  template <class S = absl::Status>
+  S status() const {
+    S status;
+    if (!hasValue()) {
+      future_internal::assignStatus(failure(), &status);
+    }
+    return status;
+  }
+  // The exception, or a StatusError with the status; null for a value.
+  std::exception_ptr exception() const {
+    return hasValue() ? std::exception_ptr() : future_internal::exceptionOf(failure());
+  }
+  void throwIfFailed() const { check(); }
+  // StatusOr<T>, or Status for void.
+  template <class S = std::conditional_t<std::is_void_v<T>, absl::Status, absl::StatusOr<Stored>>>
+  S toStatusOr() && {
+    if constexpr (std::is_void_v<T>) {
+      return status<S>();
+    } else {
+      return hasValue() ? S(std::move(value_)) : S(status());
+    }
+  }
+
+  [[gnu::always_inline]] void reset() noexcept {
+    if (outcome_ == Outcome::Value) {
+      value_.~Stored();
+    } else if (outcome_ == Outcome::Failure) [[unlikely]] {
+      future_internal::releaseFailure(failure_);
+    }
+    outcome_ = Outcome::None;
+  }
+
+  // For the machinery of futures: a Try of a failure, whose reference it takes; and the reference from it.
+  static Try fromFailure(Failure* failure) noexcept { return Try(FromFailure(), failure); }
+  [[gnu::always_inline]] Failure* takeFailure() noexcept {
+    if (!failed()) {
+      return nullptr;
+    }
+    outcome_ = Outcome::None;
+    return failure_;
+  }
+  // The failure of `other`, which is of another type, and failed.
+  template <class U>
+  static Try failureOf(Try<U>&& other) noexcept {
+    return fromFailure(other.takeFailure());
+  }
+  // Null when it is none.
+  const Failure* failure() const noexcept { return failed() ? failure_ : nullptr; }
+
+private:
+  struct FromFailure {};
+  [[gnu::always_inline]] Try(FromFailure, Failure* failure) noexcept : failure_(failure), outcome_(Outcome::Failure) {}
+
+  void setStatus(const absl::Status& status) {
+    if constexpr (std::is_void_v<T>) {
+      if (future_internal::isOk(status)) {
+        ::new (static_cast<void*>(&value_)) Unit();
+        outcome_ = Outcome::Value;
+        return;
+      }
+    }
+    failure_ = future_internal::makeFailure(status);
+    outcome_ = Outcome::Failure;
+  }
+
+  [[gnu::always_inline]] void take(Try& other) noexcept {
+    static_assert(std::is_nothrow_move_constructible_v<Stored>, "a result must move without throwing");
+    if (other.outcome_ == Outcome::Value) {
+      ::new (static_cast<void*>(&value_)) Stored(std::move(other.value_));
+      other.value_.~Stored();
+    } else if (other.outcome_ == Outcome::Failure) [[unlikely]] {
+      failure_ = other.failure_;
+    }
+    outcome_ = std::exchange(other.outcome_, Outcome::None);
+  }
+  void copy(const Try& other) {
+    if (other.outcome_ == Outcome::Value) {
+      ::new (static_cast<void*>(&value_)) Stored(other.value_);
+    } else if (other.outcome_ == Outcome::Failure) {
+      failure_ = future_internal::shareFailure(other.failure_);
+    }
+    outcome_ = other.outcome_;
+  }
+  void check() const {
+    if (outcome_ != Outcome::Value) [[unlikely]] {
+      future_internal::raise(failure());
+    }
+  }
+
+  union {
+    Stored value_;
+    Failure* failure_;
+  };
+  Outcome outcome_ = Outcome::None;
+};
+
+}  // namespace nuncio

@@ -1,0 +1,74 @@
+#include "nuncio/future/debug.h"
+
+#include <cstddef>
+#include <source_location>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace nuncio::future_internal {
+namespace {
+
+constexpr std::size_t kMaxLines = 1000;
+
+struct Entry {
+  const Node* node;
+  std::size_t indent;
+};
+
+std::string describe(const Node& node) {
+  const std::source_location& place = node.place_;
+  // A place that nobody gave has no line.
+  return place.line() == 0
+             ? std::string(node.kind())
+             : absl::StrCat(node.kind(), " at ", place.file_name(), ":", place.line(), " in ", place.function_name());
+}
+
+// What `node` waits for, the first one first.
+std::vector<const Node*> inputsOf(const Node& node) {
+  std::vector<const Node*> inputs;
+  if (node.upstream_ != nullptr) {
+    inputs.push_back(node.upstream_);
+  }
+  while (const Node* const input = node.waitsFor(inputs.size() - (node.upstream_ != nullptr ? 1 : 0))) {
+    inputs.push_back(input);
+  }
+  return inputs;
+}
+
+}  // namespace
+
+std::string traceNode(const Node* node) {
+  if (node == nullptr) {
+    return "";
+  }
+  if (!touchable(node->loop_)) {
+    return "(its stages are another thread's)\n";
+  }
+  std::string trace;
+  std::size_t lines = 0;
+  // Depth first, without recursion: chains may be long.
+  std::vector<Entry> stack = {{node, 0}};
+  while (!stack.empty()) {
+    const Entry entry = stack.back();
+    stack.pop_back();
+    if (entry.node->has(kDone)) {
+      continue;  // nobody waits for it any more
+    }
+    if (++lines <= kMaxLines) {
+      absl::StrAppend(&trace, std::string(2 * entry.indent, ' '), describe(*entry.node), "\n");
+    }
+    const std::vector<const Node*> inputs = inputsOf(*entry.node);
+    const std::size_t indent = entry.indent + (inputs.size() > 1 ? 1 : 0);
+    for (std::size_t i = inputs.size(); i > 0; --i) {
+      stack.push_back({inputs[i - 1], indent});
+    }
+  }
+  if (lines > kMaxLines) {
+    absl::StrAppend(&trace, "... and ", lines - kMaxLines, " more\n");
+  }
+  return trace;
+}
+
+}  // namespace nuncio::future_internal

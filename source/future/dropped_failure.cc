@@ -1,0 +1,40 @@
+#include "nuncio/future/dropped_failure.h"
+
+#include <utility>
+
+#include "nuncio/common/logging.h"
+#include "nuncio/future/internal/node.h"
+
+namespace nuncio {
+namespace {
+
+DroppedFailureHandler& handlerNow() {
+  static DroppedFailureHandler& handler = *new DroppedFailureHandler;  // never destroyed: futures may outlive main
+  return handler;
+}
+
+}  // namespace
+
+DroppedFailureHandler setDroppedFailureHandler(DroppedFailureHandler handler) {
+  return std::exchange(handlerNow(), std::move(handler));
+}
+
+void future_internal::reportDropped(const Failure* failure, const std::source_location& place) noexcept {
+  if (failure == nullptr) {
+    return;
+  }
+  absl::Status status;
+  assignStatus(failure, &status);
+  if (absl::IsCancelled(status)) {
+    return;  // somebody asked for it
+  }
+  if (handlerNow() != nullptr) {
+    handlerNow()(status, place);
+    return;
+  }
+  NUNCIO_LOG(Future, warn,
+             "a failed future was dropped: {}; it was made at {}:{} in {}; handle the failure, or say detach()",
+             status.ToString(), place.file_name(), place.line(), place.function_name());
+}
+
+}  // namespace nuncio

@@ -1,0 +1,439 @@
+// What futures allocate, and what becomes of them when there is no memory. This program counts the calls to malloc and
+// its kin, and with them those to operator new, and lets one of them fail: by taking the place of the C library's, or,
+// where a sanitizer has done that already, through the sanitizer's hook, which can only count.
+
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+
+#include "nuncio/event/dispatcher.h"
+#include "nuncio/future/coroutine.h"
+#include "nuncio/future/dropped_failure.h"
+#include "nuncio/future/future.h"
+#include "test/test_support/sanitizers.h"
+
+namespace {
+std::atomic<int64_t> allocations{0};
+[[maybe_unused]] std::atomic<int64_t> frees{0};
+thread_local constinit int64_t allocations_until_failure = -1;  // negative: none fails
+
+// False when this one is to fail.
+[[maybe_unused]] bool count() {
+  if (allocations_until_failure >= 0 && allocations_until_failure-- == 0) {
+    errno = ENOMEM;
+    return false;
+  }
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+}  // namespace
+
+#ifdef NUNCIO_TEST_SANITIZER
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, std::size_t),
+                                                         void (*on_free)(const volatile void*));
+namespace {
+[[maybe_unused]] const int hooks = __sanitizer_install_malloc_and_free_hooks(
+    [](const volatile void*, std::size_t) { count(); }, [](const volatile void*) {});
+}  // namespace
+#else
+extern "C" {
+void* __libc_malloc(std::size_t size);
+void* __libc_calloc(std::size_t number, std::size_t size);
+void* __libc_realloc(void* memory, std::size_t size);
+void* __libc_memalign(std::size_t alignment, std::size_t size);
+void __libc_free(void* memory);
+
+void* malloc(std::size_t size) { return count() ? __libc_malloc(size) : nullptr; }
+void* calloc(std::size_t number, std::size_t size) { return count() ? __libc_calloc(number, size) : nullptr; }
+void* realloc(void* memory, std::size_t size) {
+  return memory != nullptr || count() ? __libc_realloc(memory, size) : nullptr;
+}
+int posix_memalign(void** memory, std::size_t alignment, std::size_t size) {
+  *memory = count() ? __libc_memalign(alignment, size) : nullptr;
+  return *memory != nullptr ? 0 : ENOMEM;
+}
+void* aligned_alloc(std::size_t alignment, std::size_t size) {
+  return count() ? __libc_memalign(alignment, size) : nullptr;
+}
+void free(void* memory) {
+  if (memory != nullptr) {
+    frees.fetch_add(1, std::memory_order_relaxed);
+    __libc_free(memory);
+  }
+}
+}
+#endif
+
+namespace nuncio::test {
+namespace {
+
+class FutureAllocationTest : public testing::Test {
+protected:
+  FutureAllocationTest() { run(); }
+
+  void run() { dispatcher_->run(RunType::NonBlock); }
+  // Runs `f`, and what comes of it, on the loop.
+  template <class F>
+  void runInLoop(F f) {
+    dispatcher_->post(f);
+    run();
+  }
+
+  // Allocations of `work`, the first time, and after some rounds, when memory is used again.
+  template <class F>
+  int64_t cold(F work) {
+    const int64_t before = allocations;
+    work();
+    return allocations - before;
+  }
+  template <class F>
+  int64_t warm(F work) {
+    for (int i = 0; i < 3; ++i) {
+      work();
+    }
+    return cold(work);
+  }
+
+  DispatcherPtr dispatcher_ = createDispatcher({.name = "allocations"});
+  int sum_ = 0;
+};
+
+TEST_F(FutureAllocationTest, AreCounted) {
+  EXPECT_GE(cold([] { const auto memory = std::make_unique<std::string>(100, 'x'); }), 1);
+}
+
+TEST_F(FutureAllocationTest, NoneForAReadyChain) {
+  EXPECT_EQ(0, cold([&] {
+              Future<int> future = makeReadyFuture(1)
+                                       .then([](int value) { return value + 1; })
+                                       .then([](int value) { return makeReadyFuture(value + 1); })
+                                       .thenError([](absl::Status) { return 0; })
+                                       .ensure([] {})
+                                       .then([](Try<int> value) { return *value; });
+              sum_ += *future.result();
+            }));
+  EXPECT_EQ(sum_, 3);
+}
+
+TEST_F(FutureAllocationTest, NoneForAThenInPlaceOnALoop) {
+  Promise<int> promise;
+  Future<int> future = promise.future(*dispatcher_);
+  promise.setValue(0);
+  EXPECT_EQ(0, cold([&] {
+              for (int i = 0; i < 100; ++i) {
+                future = std::move(future).then([](int value) { return value + 1; });
+              }
+            }));
+  EXPECT_EQ(*future.result(), 100);
+}
+
+TEST_F(FutureAllocationTest, AtMostOneForAPendingStage) {
+  Promise<int> promise;
+  Future<int> future = promise.future(*dispatcher_);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_LE(cold([&] { future = std::move(future).then([](int value) { return value + 1; }); }), 1);
+  }
+  promise.setValue(0);
+  run();
+  EXPECT_EQ(*future.result(), 100);
+}
+
+TEST_F(FutureAllocationTest, AtMostTwoForTenStagesOnAPromiseAndNoneOnceTheirMemoryIsUsedAgain) {
+  const auto chain = [&] {
+    runInLoop([this] {
+      Promise<int> promise;
+      Future<int> future = promise.future(*dispatcher_);
+      for (int i = 0; i < 9; ++i) {
+        future = std::move(future).then([](int value) { return value + 1; });
+      }
+      std::move(future).then([this](int value) { sum_ += value; }).detach();
+      promise.setValue(0);
+    });
+  };
+  for (int i = 0; i < 3; ++i) {
+    runInLoop([] {});  // the queue of posts has its memory
+  }
+  EXPECT_LE(cold(chain), 2);
+  EXPECT_EQ(0, warm(chain));
+  EXPECT_EQ(sum_, 45);
+}
+
+TEST_F(FutureAllocationTest, NoneForAContinuationThatReturnsAPendingFuture) {
+  Promise<int> inner;
+  const auto chain = [&] {
+    runInLoop([&] {
+      Promise<void> start;
+      inner = Promise<int>();
+      start.future(*dispatcher_)
+          .then([&] { return inner.future(*dispatcher_); })
+          .then([this](int value) { sum_ += value; })
+          .detach();
+      start.setValue();
+    });
+    runInLoop([&] { inner.setValue(1); });
+  };
+  EXPECT_EQ(0, warm(chain));
+  EXPECT_EQ(sum_, 4);
+}
+
+// A function that goes on by returning its own future: its memory does not grow.
+struct Loop {
+  Future<void> operator()() {
+    next = Promise<void>();
+    return next.future(dispatcher).then([this] { return (*this)(); });
+  }
+  Dispatcher& dispatcher;
+  Promise<void> next;
+};
+
+TEST_F(FutureAllocationTest, NoneForALoopOfFunctionsThatReturnTheirOwnPendingFuture) {
+  Loop loop{*dispatcher_, Promise<void>()};
+  Future<void> future = loop();
+  EXPECT_EQ(0, warm([&] {
+              for (int i = 0; i < 1000; ++i) {
+                loop.next.setValue();
+                run();
+              }
+            }));
+  future.cancel();
+}
+
+Future<int> sumOf(Dispatcher& dispatcher, Promise<int>& promise, int awaits) {
+  int sum = 0;
+  for (int i = 0; i < awaits; ++i) {
+    promise = Promise<int>();
+    sum += co_await promise.future(dispatcher);
+  }
+  co_return sum;
+}
+
+TEST_F(FutureAllocationTest, NoneForAwaitsOfPendingFuturesBeyondTheFrame) {
+  const auto allocationsOfAwaits = [&](int awaits) {
+    return warm([&, awaits] {
+      Promise<int> promise;
+      Future<int> future;
+      runInLoop([&] { future = sumOf(*dispatcher_, promise, awaits); });
+      for (int i = 0; i < awaits; ++i) {
+        promise.setValue(1);
+        run();
+      }
+      sum_ = *future.result();
+    });
+  };
+  // `promise` itself was made without a loop.
+  EXPECT_EQ(2, allocationsOfAwaits(1));
+  EXPECT_EQ(2, allocationsOfAwaits(100));
+  EXPECT_EQ(sum_, 100);
+}
+
+TEST_F(FutureAllocationTest, NoneForYieldsBeyondTheFrame) {
+  const auto yielding = [](Dispatcher& /*dispatcher*/) -> Future<void> {
+    for (int i = 0; i < 100; ++i) {
+      co_await yield();
+    }
+  };
+  EXPECT_EQ(1, warm([&] {
+              Future<void> future = yielding(*dispatcher_);
+              while (!future.isReady()) {
+                run();
+              }
+            }));
+}
+
+TEST_F(FutureAllocationTest, OneForAPromiseWithoutALoop) {
+  EXPECT_EQ(1, warm([&] {
+              Promise<int> promise;
+              SemiFuture<int> future = promise.semiFuture();
+              promise.setValue(1);
+              sum_ += *future.result();
+            }));
+}
+
+#ifndef NUNCIO_TEST_SANITIZER
+
+// Counts the captures that live. Its moves may allocate, and so throw, as those of a const std::string do.
+struct Capture {
+  explicit Capture(int& count) : living(&count) { ++*living; }
+  Capture(Capture&& other) : text(other.text), living(other.living) { ++*living; }  // NOLINT(performance-*)
+  Capture& operator=(Capture&&) = delete;
+  ~Capture() { --*living; }
+  const std::string text = std::string(100, 'x');
+  int* living;
+};
+
+// Runs `scenario` with the first allocation failing, the second, and so on, until it needs no more of them. It returns
+// whether all is as it should be.
+void failEachAllocationOf(const std::function<bool()>& scenario) {
+  DroppedFailureHandler former = setDroppedFailureHandler([](const absl::Status&, const std::source_location&) {});
+  ASSERT_TRUE(scenario());  // whatever is allocated once only
+  for (int64_t n = 0;; ++n) {
+    ASSERT_LT(n, 10'000);
+    bool failed = false;
+    int64_t before = 0;
+    for (int time = 0; time < 2; ++time) {  // the first one allocates what the library says then, for good
+      before = allocations - frees;
+      allocations_until_failure = n;
+      bool good = false;
+      bool threw = false;
+      try {
+        good = scenario();
+      } catch (const std::bad_alloc&) {
+        threw = true;
+      }
+      failed = allocations_until_failure < 0;
+      allocations_until_failure = -1;
+      EXPECT_TRUE(good || threw) << "allocation " << n;
+    }
+    EXPECT_EQ(allocations - frees, before) << "allocation " << n << " leaks";
+    if (!failed) {
+      break;
+    }
+  }
+  setDroppedFailureHandler(std::move(former));
+}
+
+// What may come of a future without memory.
+bool expected(const Try<int>& result) {
+  return result.hasValue() || absl::IsResourceExhausted(result.status()) || absl::IsUnknown(result.status());
+}
+
+class NoMemoryTest : public testing::Test {
+protected:
+  // With a dispatcher of its own, whose memory is not used again; made before allocations fail.
+  template <class F>
+  void failEachAllocation(F work) {
+    failEachAllocationOf([&] {
+      const int64_t until_failure = std::exchange(allocations_until_failure, -1);
+      DispatcherPtr dispatcher = createDispatcher({.name = "no memory"});
+      dispatcher->run(RunType::NonBlock);
+      allocations_until_failure = until_failure;
+      bool good = false;
+      try {
+        good = work(*dispatcher);
+      } catch (...) {
+        const int64_t rest = std::exchange(allocations_until_failure, -1);
+        dispatcher.reset();
+        allocations_until_failure = rest;
+        throw;
+      }
+      const int64_t rest = std::exchange(allocations_until_failure, -1);
+      dispatcher.reset();
+      allocations_until_failure = rest;
+      return good && living_ == 0;
+    });
+    EXPECT_EQ(living_, 0);
+  }
+
+  int living_ = 0;
+};
+
+TEST_F(NoMemoryTest, APendingThenFailsWithResourceExhausted) {
+  failEachAllocation([&](Dispatcher& dispatcher) {
+    Promise<int> promise;
+    Future<int> future = promise.future(dispatcher);
+    for (int i = 0; i < 10; ++i) {
+      future = std::move(future).then([](int value) { return value + 1; });
+    }
+    promise.setValue(0);
+    dispatcher.run(RunType::NonBlock);
+    return future.isReady() && (future.result().hasValue() || absl::IsResourceExhausted(future.result().status()));
+  });
+}
+
+TEST_F(NoMemoryTest, AThenWhoseFunctionThrowsWhenItMovesThrowsThat) {
+  failEachAllocation([&](Dispatcher& dispatcher) {
+    Promise<int> promise;
+    Future<int> future = promise.future(dispatcher);
+    for (int i = 0; i < 3; ++i) {
+      future = std::move(future).then([capture = Capture(living_)](int value) { return value + 1; });
+    }
+    promise.setValue(0);
+    dispatcher.run(RunType::NonBlock);
+    return future.isReady() && expected(future.result());
+  });
+}
+
+TEST_F(NoMemoryTest, SemiAndViaFailWithResourceExhausted) {
+  failEachAllocation([&](Dispatcher& dispatcher) {
+    Promise<int> promise;
+    Future<int> future =
+        promise.future(dispatcher).then([](int value) { return value; }).semi().via(dispatcher).then([](int value) {
+          return value;
+        });
+    promise.setValue(0);
+    dispatcher.run(RunType::NonBlock);
+    dispatcher.run(RunType::NonBlock);
+    return future.isReady() && (future.result().hasValue() || absl::IsResourceExhausted(future.result().status()));
+  });
+}
+
+TEST_F(NoMemoryTest, EnsureAndReturnedFuturesFailWithResourceExhausted) {
+  failEachAllocation([&](Dispatcher& dispatcher) {
+    Promise<int> promise;
+    Promise<int> inner;
+    Promise<void> closed;
+    Future<int> future = promise.future(dispatcher)
+                             .then([&](int) { return inner.semiFuture(); })
+                             .ensure([&] { return closed.future(dispatcher); })
+                             .thenError([](absl::Status status) { return Try<int>(status); });
+    promise.setValue(0);
+    inner.setValue(0);
+    dispatcher.run(RunType::NonBlock);
+    closed.setValue();
+    dispatcher.run(RunType::NonBlock);
+    return future.isReady() && expected(future.result());
+  });
+}
+
+Future<int> awaitAll(Dispatcher& dispatcher, Promise<int>& promise, int& living) {
+  const Capture capture(living);
+  int sum = co_await promise.future(dispatcher);
+  co_await yield();
+  sum += co_await makeReadyFuture(1).then([](int value) { return value; });
+  co_return sum;
+}
+
+TEST_F(NoMemoryTest, ACoroutineFailsWithResourceExhausted) {
+  failEachAllocation([&](Dispatcher& dispatcher) {
+    Promise<int> promise;
+    Future<int> future = awaitAll(dispatcher, promise, living_);
+    promise.setValue(0);
+    dispatcher.run(RunType::NonBlock);
+    dispatcher.run(RunType::NonBlock);
+    return future.isReady() && expected(future.result());
+  });
+}
+
+Future<int> toAndFro(Dispatcher& home, Dispatcher& away, int& living) {
+  const Capture capture(living);
+  co_await resumeOn(away);
+  co_await resumeOn(home);
+  co_return 1;
+}
+
+TEST_F(NoMemoryTest, ACoroutineThatChangesItsDispatcherFailsWithResourceExhausted) {
+  DispatcherPtr away = createDispatcher({.name = "away"});
+  away->run(RunType::NonBlock);
+  failEachAllocation([&](Dispatcher& home) {
+    Future<int> future = toAndFro(home, *away, living_);
+    for (int i = 0; i < 3; ++i) {
+      away->run(RunType::NonBlock);
+      home.run(RunType::NonBlock);
+    }
+    return future.isReady() && expected(future.result());
+  });
+}
+
+#endif
+
+}  // namespace
+}  // namespace nuncio::test

@@ -1,0 +1,362 @@
+#include "nuncio/future/queue.h"
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "nuncio/future/coroutine.h"
+#include "test/future/primitive_fixture.h"
+#include "test/test_support/lifetime_probe.h"
+
+namespace nuncio::test {
+namespace {
+
+class QueueTest : public PrimitiveTest {};
+
+TEST_F(QueueTest, KeepsTheOrder) {
+  Queue<int> queue(*dispatcher_, 10);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_TRUE(queue.push(i).isReady());
+  }
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(i, *queue.pop().get());
+  }
+  EXPECT_TRUE(queue.empty());
+}
+
+TEST_F(QueueTest, PopWaitsForAnItem) {
+  Queue<int> queue(*dispatcher_, 1);
+  Future<int> first = queue.pop();
+  Future<int> second = queue.pop();
+  EXPECT_FALSE(queue.tryPop().has_value());
+  EXPECT_TRUE(queue.push(1).isReady());
+  EXPECT_TRUE(queue.tryPush(2));
+  EXPECT_EQ(1, *first.result());
+  EXPECT_EQ(2, *second.result());
+  EXPECT_EQ(0u, queue.size());
+}
+
+TEST_F(QueueTest, PushWaitsWhileItIsFull) {
+  Queue<int> queue(*dispatcher_, 2);
+  EXPECT_TRUE(queue.push(1).isReady());
+  EXPECT_TRUE(queue.push(2).isReady());
+  Future<void> third = queue.push(3);
+  Future<void> fourth = queue.push(4);
+  EXPECT_FALSE(queue.tryPush(5));
+  EXPECT_EQ(2u, queue.waitingPushes());
+  EXPECT_EQ(1, queue.tryPop());
+  EXPECT_TRUE(third.isReady());
+  EXPECT_FALSE(fourth.isReady());
+  EXPECT_EQ(2, queue.tryPop());
+  EXPECT_EQ(3, queue.tryPop());
+  EXPECT_EQ(4, queue.tryPop());
+  EXPECT_TRUE(fourth.isReady());
+}
+
+TEST_F(QueueTest, CapacityOfZeroIsARendezvous) {
+  Queue<int> queue(*dispatcher_, 0);
+  EXPECT_FALSE(queue.tryPush(0));
+  Future<void> pushed = queue.push(1);
+  EXPECT_FALSE(pushed.isReady());
+  EXPECT_EQ(1, *queue.pop().get());
+  EXPECT_TRUE(pushed.isReady());
+  Future<int> popped = queue.pop();
+  EXPECT_TRUE(queue.push(2).isReady());
+  EXPECT_EQ(2, *popped.result());
+}
+
+TEST_F(QueueTest, TakesItemsThatOnlyMove) {
+  Queue<std::unique_ptr<int>> queue(*dispatcher_, 1);
+  std::unique_ptr<int> refused = std::make_unique<int>(3);
+  EXPECT_TRUE(queue.tryPush(std::make_unique<int>(1)));
+  EXPECT_FALSE(queue.tryPush(std::move(refused)));
+  EXPECT_NE(nullptr, refused);
+  Future<void> waiting = queue.push(std::make_unique<int>(2));
+  EXPECT_EQ(1, **queue.tryPop());
+  std::unique_ptr<int> second = *queue.pop().then([](std::unique_ptr<int> item) { return item; }).get();
+  EXPECT_EQ(2, *second);
+}
+
+TEST_F(QueueTest, CancelledPushTakesItsItemOut) {
+  Queue<int> queue(*dispatcher_, 1);
+  EXPECT_TRUE(queue.tryPush(0));
+  std::vector<Future<void>> pushes;
+  for (int i = 1; i <= 5; ++i) {
+    pushes.push_back(queue.push(std::move(i)));
+  }
+  pushes[0].cancel();
+  pushes[2].cancel();
+  pushes[4].cancel();
+  EXPECT_TRUE(failedWith(pushes[2], absl::StatusCode::kCancelled, ""));
+  EXPECT_EQ(0, queue.tryPop());
+  EXPECT_EQ(2, queue.tryPop());
+  EXPECT_EQ(4, queue.tryPop());
+  EXPECT_EQ(std::nullopt, queue.tryPop());
+}
+
+TEST_F(QueueTest, CancelledPopLeavesTheItemsToTheOthers) {
+  Queue<int> queue(*dispatcher_, 1);
+  std::vector<Future<int>> pops;
+  for (int i = 0; i < 5; ++i) {
+    pops.push_back(queue.pop());
+  }
+  pops[0].cancel();
+  pops[2].cancel();
+  pops[4].cancel();
+  EXPECT_TRUE(queue.tryPush(1));
+  EXPECT_TRUE(queue.tryPush(2));
+  EXPECT_TRUE(queue.tryPush(3));
+  EXPECT_EQ(1, *pops[1].result());
+  EXPECT_EQ(2, *pops[3].result());
+  EXPECT_EQ(1u, queue.size());
+}
+
+TEST_F(QueueTest, CloseLetsPopsDrainItAndThenFail) {
+  Queue<int> queue(*dispatcher_, 1);
+  EXPECT_TRUE(queue.tryPush(1));
+  Future<void> waiting = queue.push(2);
+  queue.close();
+  EXPECT_FALSE(queue.tryPush(3));
+  Future<void> late = queue.push(3);
+  EXPECT_TRUE(failedWith(late, absl::StatusCode::kFailedPrecondition, "the queue is closed"));
+  std::move(late).detach();
+  EXPECT_EQ(1, *queue.pop().get());
+  EXPECT_TRUE(waiting.result().hasValue());
+  EXPECT_EQ(2, *queue.pop().get());
+  Future<int> end = queue.pop();
+  EXPECT_TRUE(failedWith(end, absl::StatusCode::kOutOfRange, "the queue is closed"));
+  std::move(end).detach();
+  EXPECT_EQ(std::nullopt, queue.tryPop());
+}
+
+TEST_F(QueueTest, CloseFailsPopsThatWait) {
+  Queue<int> queue(*dispatcher_, 1);
+  Future<int> first = queue.pop();
+  Future<int> second = queue.pop();
+  queue.close(absl::DataLossError("the source broke"));
+  queue.close();  // too late to change the reason
+  EXPECT_TRUE(failedWith(first, absl::StatusCode::kDataLoss, "the source broke"));
+  EXPECT_TRUE(failedWith(second, absl::StatusCode::kDataLoss, "the source broke"));
+  std::move(first).detach();
+  std::move(second).detach();
+}
+
+TEST_F(QueueTest, DestructionFailsThoseThatWaitAndDestroysTheItems) {
+  int destroyed = 0;
+  const auto item = [&destroyed] { return std::make_unique<OnDestroy>([&destroyed] { ++destroyed; }); };
+  std::optional<Queue<std::unique_ptr<OnDestroy>>> queue(std::in_place, *dispatcher_, 1);
+  EXPECT_TRUE(queue->tryPush(item()));
+  Future<void> pushing = queue->push(item());
+  queue.reset();
+  EXPECT_TRUE(failedWith(pushing, absl::StatusCode::kCancelled, "the queue was destroyed"));
+  EXPECT_EQ(2, destroyed);
+
+  queue.emplace(*dispatcher_, 1);
+  Future<std::unique_ptr<OnDestroy>> popping = queue->pop();
+  queue.reset();
+  EXPECT_TRUE(failedWith(popping, absl::StatusCode::kCancelled, "the queue was destroyed"));
+}
+
+TEST_F(QueueTest, ShutdownOfTheDispatcherFailsThoseThatWait) {
+  Queue<int> full(*dispatcher_, 0);
+  Queue<int> empty(*dispatcher_, 1);
+  Future<void> pushing = full.push(1);
+  Future<int> popping = empty.pop();
+  dispatcher_->shutdown();
+  EXPECT_TRUE(failedWith(pushing, absl::StatusCode::kCancelled, "shut down"));
+  EXPECT_TRUE(failedWith(popping, absl::StatusCode::kCancelled, "shut down"));
+  EXPECT_EQ(std::nullopt, full.tryPop());
+  EXPECT_TRUE(empty.tryPush(1));
+  EXPECT_EQ(1, empty.tryPop());
+}
+
+TEST_F(QueueTest, ContinuationMayUseTheSameQueue) {
+  Queue<int> queue(*dispatcher_, 1);
+  std::vector<int> seen;
+  Future<void> done = queue.pop().then([&](int item) {
+    seen.push_back(item);
+    EXPECT_TRUE(queue.tryPush(2));
+    return queue.pop().then([&](int next) {
+      seen.push_back(next);
+      queue.close();
+    });
+  });
+  EXPECT_TRUE(queue.tryPush(1));
+  drain();
+  EXPECT_EQ((std::vector<int>{1, 2}), seen);
+  EXPECT_TRUE(done.result().hasValue());
+}
+
+TEST_F(QueueTest, ItemWhoseDestructorUsesTheQueueMayBePushedToADroppedPop) {
+  Queue<std::unique_ptr<OnDestroy>> queue(*dispatcher_, 1);
+  queue.pop().detach();
+  EXPECT_TRUE(queue.tryPush(std::make_unique<OnDestroy>([&queue] { EXPECT_TRUE(queue.tryPush(nullptr)); })));
+  EXPECT_EQ(1u, queue.size());
+}
+
+TEST_F(QueueTest, ServesManyPopsAndManyPushesThatWait) {
+  Queue<int> queue(*dispatcher_, 0);
+  int64_t sum = 0;
+  for (int i = 0; i < kMany; ++i) {
+    queue.pop().then([&sum](int item) { sum += item; }).detach();
+  }
+  for (int i = 0; i < kMany; ++i) {
+    EXPECT_TRUE(queue.push(1).isReady());
+  }
+  drain();
+  EXPECT_EQ(kMany, sum);
+  for (int i = 0; i < kMany; ++i) {
+    queue.push(1).then([&sum] { --sum; }).detach();
+  }
+  for (int i = 0; i < kMany; ++i) {
+    EXPECT_TRUE(queue.tryPop().has_value());
+  }
+  drain();
+  EXPECT_EQ(0, sum);
+}
+
+TEST_F(QueueTest, IsDestroyedWithManyThatWait) {
+  int failed = 0;
+  {
+    Queue<int> queue(*dispatcher_, 0);
+    for (int i = 0; i < kMany; ++i) {
+      queue.push(1).thenError([&failed](const absl::Status&) { ++failed; }).detach();
+    }
+  }
+  drain();
+  EXPECT_EQ(kMany, failed);
+}
+
+Future<void> produce(Dispatcher&, Queue<int>& queue, int count) {
+  for (int i = 0; i < count; ++i) {
+    co_await queue.push(std::move(i));
+  }
+  queue.close();
+}
+
+Future<void> consume(Dispatcher&, Queue<int>& queue, std::vector<int>& items) {
+  for (;;) {
+    Try<int> item = co_await asTry(queue.pop());
+    if (item.failed()) {
+      co_return;
+    }
+    items.push_back(*item);
+  }
+}
+
+TEST_F(QueueTest, CoroutinesHandItemsOver) {
+  for (const std::size_t capacity : {0, 1, 3, 100}) {
+    Queue<int> queue(*dispatcher_, capacity);
+    std::vector<int> items;
+    Future<void> consumer = consume(*dispatcher_, queue, items);
+    Future<void> producer = produce(*dispatcher_, queue, 50);
+    drain();
+    ASSERT_EQ(50u, items.size());
+    for (int i = 0; i < 50; ++i) {
+      EXPECT_EQ(i, items[i]);
+    }
+  }
+}
+
+// What a queue is to do, in the simplest words: the items of pushes that wait are in it, beyond its capacity.
+struct Model {
+  struct Item {
+    int value;
+    int push;
+  };
+  std::size_t capacity;
+  std::deque<Item> items;
+  std::deque<int> pops;
+  bool closed = false;
+};
+
+TEST_F(QueueTest, DoesWhatTheModelDoes) {
+  const uint64_t seed = testSeed();
+  SCOPED_TRACE(testing::Message() << "NUNCIO_TEST_SEED=" << seed);
+  std::mt19937_64 random(seed);
+  const auto below = [&random](uint64_t limit) { return random() % limit; };
+  for (int round = 0; round < 100; ++round) {
+    const std::size_t capacity = below(4);
+    Queue<int> queue(*dispatcher_, capacity);
+    Model model{capacity, {}, {}};
+    std::vector<Future<void>> pushes;
+    std::vector<Future<int>> pops;
+    std::vector<std::optional<int>> expected;  // by pop; nothing: cancelled, failed, or still waiting
+    for (int step = 0; step < 200; ++step) {
+      switch (below(model.closed ? 8 : 9)) {
+        case 0:
+        case 1:
+        case 2: {  // push
+          const int value = static_cast<int>(random() % 1000);
+          const int id = static_cast<int>(pushes.size());
+          pushes.push_back(queue.push(int{value}));
+          if (model.closed) {
+            ASSERT_TRUE(pushes.back().result().failed());
+          } else if (!model.pops.empty()) {
+            expected[model.pops.front()] = value;
+            model.pops.pop_front();
+          } else {
+            model.items.push_back({value, id});
+          }
+          break;
+        }
+        case 3:
+        case 4:
+        case 5: {  // pop
+          const int id = static_cast<int>(pops.size());
+          pops.push_back(queue.pop());
+          expected.emplace_back();
+          if (!model.items.empty()) {
+            expected[id] = model.items.front().value;
+            model.items.pop_front();
+          } else if (!model.closed) {
+            model.pops.push_back(id);
+          }
+          break;
+        }
+        case 6:  // cancel a push that waits
+          if (model.items.size() > capacity) {
+            const std::size_t which = capacity + below(model.items.size() - capacity);
+            pushes[model.items[which].push].cancel();
+            model.items.erase(model.items.begin() + static_cast<std::ptrdiff_t>(which));
+          }
+          break;
+        case 7:  // cancel a pop that waits
+          if (!model.pops.empty()) {
+            const std::size_t which = below(model.pops.size());
+            pops[model.pops[which]].cancel();
+            model.pops.erase(model.pops.begin() + static_cast<std::ptrdiff_t>(which));
+          }
+          break;
+        case 8:  // close
+          if (below(50) == 0) {
+            queue.close();
+            model.closed = true;
+            model.pops.clear();
+          }
+          break;
+      }
+      ASSERT_EQ(std::min(capacity, model.items.size()), queue.size()) << "in step " << step;
+      ASSERT_EQ(model.items.size() - queue.size(), queue.waitingPushes()) << "in step " << step;
+      ASSERT_EQ(model.pops.size(), queue.waitingPops()) << "in step " << step;
+      for (std::size_t i = 0; i < pops.size(); ++i) {
+        ASSERT_EQ(expected[i].has_value(), pops[i].isReady() && pops[i].result().hasValue()) << "in step " << step;
+        if (expected[i].has_value()) {
+          ASSERT_EQ(*expected[i], *pops[i].result()) << "in step " << step;
+        }
+      }
+    }
+    for (Future<void>& push : pushes) {
+      std::move(push).detach();
+    }
+    for (Future<int>& pop : pops) {
+      std::move(pop).detach();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nuncio::test
