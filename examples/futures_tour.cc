@@ -123,7 +123,7 @@ Future<void> readAndCancel(Sensor& slow) {
                                })
                                .ensure([] { std::puts("cancelled, and cleaned up"); });
   reading.cancel();  // the sensor's timer is disarmed by now
-  return std::move(reading).then([](Try<double> result) {
+  return std::move(reading).then([](const Try<double>& result) {
     std::printf("the result is %s\n", absl::StatusCodeToString(result.status().code()).c_str());
   });
 }
@@ -131,7 +131,7 @@ Future<void> readAndCancel(Sensor& slow) {
 
 // [time]
 Future<void> readInTime(Sensor& slow) {
-  return nuncio::within(slow.read(), milliseconds(10)).then([](Try<double> result) {
+  return nuncio::within(slow.read(), milliseconds(10)).then([](const Try<double>& result) {
     std::printf("the slow sensor: %s\n", absl::StatusCodeToString(result.status().code()).c_str());
   });
 }
@@ -162,7 +162,7 @@ Future<void> printFaster(Sensor& roof, Sensor& slow) {
   std::vector<Future<double>> readings;
   readings.push_back(slow.read());
   readings.push_back(roof.read());
-  return nuncio::collectAny(std::move(readings)).then([](std::pair<size_t, Try<double>> first) {
+  return nuncio::collectAny(std::move(readings)).then([](const std::pair<size_t, Try<double>>& first) {
     std::printf("sensor %zu was first\n", first.first);  // the other one is cancelled
   });
 }

@@ -149,7 +149,7 @@ private:
   }
 
   void fail(int error) { fail(absl::ErrnoToStatus(error, "connection lost")); }
-  void fail(absl::Status status) {
+  void fail(const absl::Status& status) {
     status_.Update(status);
     giveLine();
   }

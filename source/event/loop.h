@@ -44,8 +44,8 @@ public:
   }
 
   // The loop that runs on the calling thread; null when none does. Of nested runs, the innermost.
-  static const Loop* runningHere() { return running_here; }
-  static void setRunningHere(const Loop* loop) { running_here = loop; }
+  static const Loop* runningHere() { return running_here_; }
+  static void setRunningHere(const Loop* loop) { running_here_ = loop; }
 
   // Whether a run is under way. Not when its thread was left behind in the parent of a fork.
   bool inRun() const {
@@ -172,7 +172,7 @@ private:
   static constexpr const char* kWrongThread =
       "used on a wrong thread; hand the work over with Dispatcher::post() or PostHandle::post()";
 
-  static inline thread_local const Loop* running_here = nullptr;
+  static inline thread_local const Loop* running_here_ = nullptr;
 
   // A callback that runs, and the place to which it goes back; null when its handle is gone. One may run within
   // another.

@@ -12,6 +12,7 @@ namespace nuncio::future_internal {
 class Failure {
 public:
   explicit Failure(absl::Status error) : status(std::move(error)) {}
+  // NOLINTNEXTLINE(bugprone-throw-keyword-missing): it is kept, not thrown
   explicit Failure(std::exception_ptr error) : exception(std::move(error)) {}
 
   std::atomic<uint32_t> references{1};  // released and acquired, as counts of owners are

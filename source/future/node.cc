@@ -111,8 +111,11 @@ void giveBackNode(void* memory, uint16_t offset) noexcept {
 void markOrigin(Node& node, OriginBase& origin) noexcept { blockOf(node).origin = &origin; }
 
 Failure* failureFor(Reason reason) noexcept {
-  static Failure* const failures = new Failure[7]{
-      // clang does not count them itself
+  union Failures {
+    ~Failures() {}  // never: futures may outlive main()
+    Failure of_reason[7];
+  };
+  static Failures failures{{
       Failure(absl::CancelledError("the future was cancelled")),
       Failure(absl::CancelledError("the future's dispatcher has been shut down")),
       Failure(absl::ResourceExhaustedError("no memory for a stage of a future")),
@@ -122,8 +125,8 @@ Failure* failureFor(Reason reason) noexcept {
       Failure(absl::FailedPreconditionError("the promise's future was taken before")),
       Failure(absl::FailedPreconditionError("no dispatcher: start the coroutine on a dispatcher's thread, or give it a "
                                             "Dispatcher& as a parameter")),
-  };
-  return shareFailure(&failures[static_cast<int>(reason)]);
+  }};
+  return shareFailure(&failures.of_reason[static_cast<int>(reason)]);
 }
 
 Failure* brokenPromise(const std::source_location& place) noexcept {
@@ -172,9 +175,8 @@ Node& detachUpstream(Node& waiting) noexcept {
 bool touchable(const TaskQueue* loop) noexcept { return loop == nullptr || loop->onLoopThread() || loop->ended(); }
 
 void dropFromHandle(Node& node, bool quiet) noexcept {
-  if (touchable(node.loop_)) {
-    dropHere(node, quiet);
-  } else if (!handOver(*node.loop_, [&node, quiet](bool) { dropHere(node, quiet); }) && node.loop_->ended()) {
+  if (touchable(node.loop_) ||
+      (!handOver(*node.loop_, [&node, quiet](bool) { dropHere(node, quiet); }) && node.loop_->ended())) {
     dropHere(node, quiet);
   }  // else there is no memory to tell the loop: when it is done, it stays
 }

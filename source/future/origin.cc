@@ -2,12 +2,12 @@
 
 #include <chrono>
 #include <climits>
+#include <ctime>
 #include <exception>
 #include <linux/futex.h>
 #include <memory>
 #include <new>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #include <utility>
 

@@ -120,7 +120,9 @@ void callHundred(::benchmark::State& state) {
         seconds = secondsSince(start);
         done.set_value();
       }
-      return started < count && ++started != 0;
+      const bool more = started < count;
+      started += more ? 1 : 0;
+      return more;
     };
     a.loop().post([&] {
       start = Clock::now();

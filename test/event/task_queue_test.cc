@@ -213,7 +213,7 @@ TEST_F(TaskQueueTest, NoTaskIsLostInShutdown) {
         while (!go.load()) {
         }
         for (int i = 0; i < kTasks; ++i) {
-          Counted& counted = tasks[static_cast<std::size_t>(t * kTasks + i)];
+          Counted& counted = tasks[static_cast<std::size_t>(t) * kTasks + static_cast<std::size_t>(i)];
           counted.done = &done;
           if (queue.postTask(counted)) {
             posted.fetch_add(1);

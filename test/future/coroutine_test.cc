@@ -442,8 +442,8 @@ TEST_F(CoroutineThreadsTest, StartedOnAForeignThreadItGoesOnOnItsDispatchers) {
 }
 
 TEST_F(CoroutineThreadsTest, OneThatNeverWaitsEndsOnTheForeignThread) {
-  const auto atOnce = [](Dispatcher& /*dispatcher*/) -> Future<int> { co_return 42; };
-  EXPECT_EQ(*atOnce(*home_).get(), 42);
+  const auto at_once = [](Dispatcher& /*dispatcher*/) -> Future<int> { co_return 42; };
+  EXPECT_EQ(*at_once(*home_).get(), 42);
 }
 
 TEST_F(CoroutineThreadsTest, AwaitsAFutureOfAnotherDispatcherAndComesBack) {

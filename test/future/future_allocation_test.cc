@@ -28,7 +28,9 @@ thread_local constinit int64_t allocations_until_failure = -1;  // negative: non
 
 // False when this one is to fail.
 [[maybe_unused]] bool count() {
-  if (allocations_until_failure >= 0 && allocations_until_failure-- == 0) {
+  const int64_t until_failure = allocations_until_failure;
+  allocations_until_failure -= until_failure >= 0 ? 1 : 0;
+  if (until_failure == 0) {
     errno = ENOMEM;
     return false;
   }
@@ -217,7 +219,7 @@ Future<int> sumOf(Dispatcher& dispatcher, Promise<int>& promise, int awaits) {
 }
 
 TEST_F(FutureAllocationTest, NoneForAwaitsOfPendingFuturesBeyondTheFrame) {
-  const auto allocationsOfAwaits = [&](int awaits) {
+  const auto allocations_of_awaits = [&](int awaits) {
     return warm([&, awaits] {
       Promise<int> promise;
       Future<int> future;
@@ -230,8 +232,8 @@ TEST_F(FutureAllocationTest, NoneForAwaitsOfPendingFuturesBeyondTheFrame) {
     });
   };
   // `promise` itself was made without a loop.
-  EXPECT_EQ(2, allocationsOfAwaits(1));
-  EXPECT_EQ(2, allocationsOfAwaits(100));
+  EXPECT_EQ(2, allocations_of_awaits(1));
+  EXPECT_EQ(2, allocations_of_awaits(100));
   EXPECT_EQ(sum_, 100);
 }
 

@@ -235,56 +235,56 @@ private:
     if (i < cancelled_until_ && !is_ensure) {
       return;
     }
-    const auto noteExpected = [&] { expected_notes_.push_back(i); };
+    const auto note_expected = [&] { expected_notes_.push_back(i); };
     switch (kind) {
       case Kind::Add:
       case Kind::AddReady:
       case Kind::Coroutine:
         if (result_.value) {
-          noteExpected();
+          note_expected();
           ++result_.number;
         }
         break;
       case Kind::AddPending:
         if (result_.value) {
-          noteExpected();
+          note_expected();
           waiting_ = true;
         }
         break;
       case Kind::Fail:
       case Kind::Throw:
         if (result_.value) {
-          noteExpected();
+          note_expected();
           result_ = Result::failure(kind == Kind::Fail ? absl::StatusCode::kDataLoss : absl::StatusCode::kUnknown);
         }
         break;
       case Kind::Count:
-        noteExpected();
+        note_expected();
         result_ = Result::of(result_.value ? result_.number + 1 : 1000);
         break;
       case Kind::Recover:
         if (!result_.value) {
-          noteExpected();
+          note_expected();
           result_ = Result::of(2000);
         }
         break;
       case Kind::RecoverThrown:
         if (!result_.value && result_.code == absl::StatusCode::kUnknown) {
-          noteExpected();
+          note_expected();
           result_ = Result::of(3000);
         }
         break;
       case Kind::Ensure:
-        noteExpected();
+        note_expected();
         break;
       case Kind::EnsureFails:
-        noteExpected();
+        note_expected();
         if (result_.value) {
           result_ = Result::failure(absl::StatusCode::kAborted);
         }
         break;
       case Kind::EnsurePending:
-        noteExpected();
+        note_expected();
         waiting_ = true;
         break;
       default:

@@ -331,7 +331,7 @@ TEST_F(QueueTest, DoesWhatTheModelDoes) {
             model.pops.erase(model.pops.begin() + static_cast<std::ptrdiff_t>(which));
           }
           break;
-        case 8:  // close
+        default:  // close
           if (below(50) == 0) {
             queue.close();
             model.closed = true;

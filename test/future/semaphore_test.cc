@@ -360,7 +360,7 @@ TEST_F(SemaphoreTest, DoesWhatTheModelDoes) {
     std::vector<int> served;
     std::vector<Future<void>> futures;  // by id
     std::vector<Units> held;
-    const auto serveModel = [&] {
+    const auto serve_model = [&] {
       for (const int id : model.serve()) {
         expected.push_back(id);
       }
@@ -373,7 +373,7 @@ TEST_F(SemaphoreTest, DoesWhatTheModelDoes) {
           const int id = static_cast<int>(futures.size());
           const uint64_t n = below(6);
           model.line.push_back({id, n});
-          serveModel();
+          serve_model();
           futures.push_back(semaphore.acquire(n).then([&served, &held, id](Units units) {
             served.push_back(id);
             held.push_back(std::move(units));
@@ -384,7 +384,7 @@ TEST_F(SemaphoreTest, DoesWhatTheModelDoes) {
           if (!held.empty()) {
             const std::size_t which = below(held.size());
             model.available += held[which].count();
-            serveModel();
+            serve_model();
             std::swap(held[which], held.back());
             held.pop_back();
           }
@@ -394,13 +394,13 @@ TEST_F(SemaphoreTest, DoesWhatTheModelDoes) {
             const auto which = model.line.begin() + static_cast<std::ptrdiff_t>(below(model.line.size()));
             futures[which->id].cancel();
             model.line.erase(which);
-            serveModel();
+            serve_model();
           }
           break;
-        case 5:
+        default:
           if (below(4) == 0) {
             ++model.available;
-            serveModel();
+            serve_model();
             semaphore.release(1);
           }
           break;

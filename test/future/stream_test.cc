@@ -86,7 +86,7 @@ TEST_F(StreamTest, ErrorMayBeAnException) {
 }
 
 TEST_F(StreamTest, DestroyingTheLastPromiseEndsItWithItsPlace) {
-  std::optional<PromiseStream<int>> copy(*promise_);
+  std::optional<PromiseStream<int>> copy = promise_;
   EXPECT_TRUE(promise_->send(1));
   promise_.reset();
   EXPECT_TRUE(copy->send(2));

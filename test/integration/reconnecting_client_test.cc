@@ -464,7 +464,7 @@ TEST_F(ReconnectingClientTest, AServerThatReadsNothingCostsNoMoreMemoryThanAllow
 TEST_F(ReconnectingClientTest, AServerThatReadsSlowlyGetsAllOfIt) {
   options_.max_pending_bytes = 100'000'000;
   const Descriptor peer = startAndConnect();
-  const std::string text(20'000'000, 'x');
+  const std::string text(20'000'000, 'x');  // NOLINT(bugprone-string-constructor): large on purpose
   clientWrites(text);
   expect(peer, absl::StrCat("put 1 ", text, "\n"));
   write(peer, "ok 1\n");

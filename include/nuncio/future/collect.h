@@ -153,7 +153,7 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
     joined = readyOn(loop, resultOf(policy), place);
   } else {
     joined = join<0>(
-        *loop, futures.size(), std::move(policy),
+        *loop, futures.size(), std::forward<Policy>(policy),
         [&futures](Join& node) {
           for (std::size_t i = 0; i < futures.size(); ++i) {
             node.add(i, Access::takeNode(futures[i]));

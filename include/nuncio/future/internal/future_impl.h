@@ -96,7 +96,7 @@ Future<T> onLoop(SemiFuture<T>&& inner, TaskQueue* loop) {
 template <class T, class Op>
 template <class AnyFuture>
 void Stage<T, Op>::future(AnyFuture&& inner) noexcept {
-  Future<U> here = future_internal::onLoop(std::move(inner), this->loop_);
+  Future<U> here = future_internal::onLoop(std::forward<AnyFuture>(inner), this->loop_);
   Access::settle(here);
   if (here.isReady() || !here.valid()) {
     this->result_ = here.valid() ? Access::takeResult(here) : failed<U>(Reason::Invalid);
@@ -107,7 +107,7 @@ void Stage<T, Op>::future(AnyFuture&& inner) noexcept {
 template <class T, class Op>
 template <class AnyFuture>
 auto Stage<T, Op>::onLoop(AnyFuture&& inner) noexcept {
-  return future_internal::onLoop(std::move(inner), this->loop_);
+  return future_internal::onLoop(std::forward<AnyFuture>(inner), this->loop_);
 }
 
 template <class U>
@@ -117,7 +117,7 @@ void InPlaceOut<U>::result(Try<U>&& result) noexcept {
 template <class U>
 template <class AnyFuture>
 void InPlaceOut<U>::future(AnyFuture&& inner) noexcept {
-  future_ = future_internal::onLoop(std::move(inner), loop_);
+  future_ = future_internal::onLoop(std::forward<AnyFuture>(inner), loop_);
   if (loop_ != nullptr) {
     std::exchange(loop_, nullptr)->release();
   }
@@ -125,7 +125,7 @@ void InPlaceOut<U>::future(AnyFuture&& inner) noexcept {
 template <class U>
 template <class AnyFuture>
 auto InPlaceOut<U>::onLoop(AnyFuture&& inner) noexcept {
-  return future_internal::onLoop(std::move(inner), loop_);
+  return future_internal::onLoop(std::forward<AnyFuture>(inner), loop_);
 }
 
 }  // namespace future_internal
@@ -161,6 +161,7 @@ void Future<T>::forwardTo(Promise<T>&& promise) && {
   Op op{std::move(promise), future_internal::CancelLink()};
   Stage* const stage = future_internal::makeNode<Stage>(node(), loop, node()->place_, std::move(op));
   if (stage == nullptr) {
+    // NOLINTNEXTLINE(bugprone-use-after-move): without memory nothing has been moved
     op.promise.setTry(future_internal::failed<T>(Reason::NoMemory));
     drop(true);
     return;

@@ -161,9 +161,10 @@ Future<typename Policy::Result> join(TaskQueue& loop, std::size_t count, Policy&
   using Joined = JoinNode<Policy, kSlots>;
   using R = typename Policy::Result;
   void* const slots = kSlots != 0 ? nullptr : Join::allocateSlots(count);
-  Joined* const node = kSlots == 0 && slots == nullptr ? nullptr
-                                                       : makeNode<Joined>(nullptr, &loop, place, slots, count,
-                                                                          loop.onLoopThread(), std::move(policy));
+  Joined* const node =
+      kSlots == 0 && slots == nullptr
+          ? nullptr
+          : makeNode<Joined>(nullptr, &loop, place, slots, count, loop.onLoopThread(), std::forward<Policy>(policy));
   if (node == nullptr) {
     Join::freeSlots(slots);
     return Future<R>(failed<R>(Reason::NoMemory), place);

@@ -251,13 +251,13 @@ public:
       return false;
     }
     return loop == nullptr ||
-           (loop->onLoopThread() && loop->empty() && !loop->closing() && (++count % kPerLook != 0 || inTime(*loop)));
+           (loop->onLoopThread() && loop->empty() && !loop->closing() && (++count_ % kPerLook != 0 || inTime(*loop)));
   }
 
 private:
   static constexpr uint32_t kPerLook = 256;
   static bool inTime(const TaskQueue& loop);
-  static inline thread_local constinit uint32_t count = 0;
+  static inline thread_local constinit uint32_t count_ = 0;
 };
 
 TaskQueue& taskQueueOf(Dispatcher& dispatcher);
