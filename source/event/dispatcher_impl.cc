@@ -163,7 +163,7 @@ absl::StatusOr<FileEventPtr> DispatcherImpl::createFileEvent(int fd, FileReadyCb
 TimerPtr DispatcherImpl::createTimer(TimerCb cb) {
   loop_->checkThread("Dispatcher::createTimer");
   NUNCIO_CONTRACT(cb != nullptr, name(), "Dispatcher::createTimer", "null callback");
-  return std::make_unique<TimerImpl>(loop_, std::move(cb));
+  return TimerImpl::create(loop_, std::move(cb));
 }
 
 SchedulableCallbackPtr DispatcherImpl::createSchedulableCallback(SchedulableCb cb) {

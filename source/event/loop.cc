@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "nuncio/common/logging.h"
+#include "source/event/timer_impl.h"
 
 namespace nuncio {
 namespace {
@@ -16,6 +17,7 @@ uint32_t Loop::currentForkGeneration() { return fork_generation.load(std::memory
 Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, EventBasePtr base,
            bool terminate_on_exception)
     : posts(std::move(post_queue)),
+      timer_memory(sizeof(TimerImpl)),
       time_system_(time_system),
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),

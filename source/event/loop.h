@@ -16,6 +16,7 @@
 #include "source/event/fast_clock.h"
 #include "source/event/libevent.h"
 #include "source/event/post_queue.h"
+#include "source/event/slab_pool.h"
 #include "source/event/timer_queue.h"
 #include "source/event/work_list.h"
 
@@ -153,6 +154,7 @@ public:
   // Plain state, changed by the dispatcher and the handles.
   const std::shared_ptr<PostQueue> posts;
   TimerQueue timers;
+  SlabPool timer_memory;
   uint64_t timer_due_at = 0;       // by deadlineClock(), which may be a little ahead
   bool timer_due = false;          // a timer was armed with no delay, or is left over: look without an alarm
   WorkList current_iteration;      // to be run before the next poll

@@ -11,6 +11,18 @@ constexpr int64_t kMaxDelayNanoseconds = int64_t{68} * 365 * 24 * 3600 * 1'000'0
 
 }  // namespace
 
+TimerPtr TimerImpl::create(const LoopRef& loop, TimerCb cb) {
+  loop->timer_memory.reserve(loop->timers.reserved() + 1);
+  loop->timers.reserve();
+  return TimerPtr(::new (loop->timer_memory.take()) TimerImpl(loop, std::move(cb)));
+}
+
+void TimerImpl::operator delete(TimerImpl* timer, std::destroying_delete_t) {
+  const LoopRef loop = timer->loop_;
+  timer->~TimerImpl();
+  loop->timer_memory.give(timer);
+}
+
 TimerImpl::~TimerImpl() {
   loop_->checkThreadOfDestructor("Timer::~Timer");
   loop_->timers.remove(*this);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <new>
+
 #include "nuncio/event/callback.h"
 #include "nuncio/event/timer.h"
 #include "source/event/loop.h"
@@ -15,8 +17,11 @@ protected:
 
 class TimerImpl final : public TimerBase, public TimerQueue::Node {
 public:
-  TimerImpl(const LoopRef& loop, TimerCb cb) : TimerBase(loop), cb_(std::move(cb)) { loop_->timers.reserve(); }
+  // Throws std::bad_alloc.
+  static TimerPtr create(const LoopRef& loop, TimerCb cb);
   ~TimerImpl() override;
+  // Gives the memory back to the loop's pool.
+  static void operator delete(TimerImpl* timer, std::destroying_delete_t);
 
   // Timer
   void enableTimer(std::chrono::milliseconds delay) override;
@@ -31,6 +36,7 @@ public:
   void fire() { loop_->callOwned("timer", cb_); }
 
 private:
+  TimerImpl(const LoopRef& loop, TimerCb cb) : TimerBase(loop), cb_(std::move(cb)) {}
   void arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation, bool is_precise);
 
   TimerCb cb_;

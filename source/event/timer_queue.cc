@@ -7,17 +7,15 @@
 namespace nuncio {
 
 void TimerQueue::reserve() {
-  ++reserved_;
+  const std::size_t timers = reserved_ + 1;
   // Full blocks, a block in each slot that is not, and one that is being emptied.
-  const std::size_t needed = reserved_ / Block::kNodes + std::min<std::size_t>(reserved_, slots_.size()) + 1;
-  while (slabs_.size() * kBlocksPerSlab < needed) {
-    addBlocks();
-  }
-  if (heap_.capacity() < reserved_) {
-    const std::size_t entries = std::max(reserved_, 2 * heap_.capacity());
+  blocks_.reserve(timers / Block::kNodes + std::min<std::size_t>(timers, slots_.size()) + 1);
+  if (run_.capacity() < timers) {
+    const std::size_t entries = std::max(timers, 2 * run_.capacity());
     heap_.reserve(entries);
     run_.reserve(entries);
   }
+  reserved_ = timers;
 }
 
 void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) {
@@ -37,22 +35,43 @@ void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) 
     file(node);
     return;
   }
+  // When its slot comes later, refileSlot files it anew then. Otherwise it moves, soon: a branch here could not be
+  // foretold, and would wait for the timer to come from memory.
   const uint64_t tick = deadline >> kTickBits;
-  if (tick > current_tick_) {
-    const uint32_t slot = slotFor(tick);
-    if (slot > node.place) {
-      return;  // refileSlot files it anew when its old slot comes
-    }
-    if (slot == node.place) {
-      boundSlot(slots_[slot], node);
-      return;
+  const uint32_t slot = tick > current_tick_ ? slotFor(tick) : 0;
+  moving_[moving_count_] = &node;
+  moving_count_ += slot <= node.place ? 1 : 0;
+  if (moving_count_ == kMaxMoving) {
+    move();
+  }
+}
+
+// What arm() left to be moved to an earlier slot.
+void TimerQueue::move() {
+  const uint32_t count = std::exchange(moving_count_, 0);
+  for (uint32_t i = 0; i < count; ++i) {
+    if (moving_[i]->place < kSlots) {
+      __builtin_prefetch(moving_[i]->entry_, 1);
     }
   }
-  unlink(node);
-  file(node);
+  for (uint32_t i = 0; i < count; ++i) {
+    Node& node = *moving_[i];
+    if (!node.armed() || node.place >= kSlots) {
+      continue;  // disarmed, or moved already
+    }
+    const uint64_t tick = node.deadline >> kTickBits;
+    const uint32_t slot = tick > current_tick_ ? slotFor(tick) : kHeap;
+    if (slot == node.place) {
+      boundSlot(slots_[slot], node);
+    } else if (slot < node.place || slot == kHeap) {
+      unlink(node);
+      file(node);
+    }
+  }
 }
 
 void TimerQueue::remove(Node& node) {
+  move();
   disarm(node);
   if (node.place == kUnfiled) {
     return;
@@ -65,6 +84,7 @@ void TimerQueue::remove(Node& node) {
 }
 
 TimerQueue::Node* TimerQueue::popDue(uint64_t now, uint64_t mark) {
+  move();
   for (;;) {
     if (Node* const node = firstOfCurrentTick(); node != nullptr) {
       if (node->deadline > now || node->order >= mark) {
@@ -87,6 +107,7 @@ TimerQueue::Node* TimerQueue::popDue(uint64_t now, uint64_t mark) {
 
 TimerQueue::Wake TimerQueue::nextWake() {
   Wake wake;
+  move();
   if (armed_ == 0) {
     return wake;  // what is filed has been disarmed, and may lie there until a timer is armed
   }
@@ -108,8 +129,12 @@ uint64_t TimerQueue::latestOf(uint64_t deadline, bool precise) {
 // The slot of a tick after the current one: its level is that of the highest digit in which the two differ.
 uint32_t TimerQueue::slotFor(uint64_t tick) const {
   const int highest_bit = 63 - std::countl_zero(tick ^ current_tick_);
-  const int level = highest_bit / kSlotBits;
-  return level * kSlots + static_cast<uint32_t>((tick >> (level * kSlotBits)) & (kSlots - 1));
+  if (highest_bit < kFirstLevelBits) {
+    return static_cast<uint32_t>(tick & (kFirstLevelSlots - 1));
+  }
+  const int level = (highest_bit - kFirstLevelBits) / kLevelBits;
+  const int shift = kFirstLevelBits + level * kLevelBits;
+  return kFirstLevelSlots + level * kLevelSlots + static_cast<uint32_t>((tick >> shift) & (kLevelSlots - 1));
 }
 
 void TimerQueue::file(Node& node) {
@@ -125,7 +150,8 @@ void TimerQueue::link(Node& node, uint32_t place) {
   Slot& slot = slots_[place];
   if (slot.last == nullptr || slot.last->count == Block::kNodes) {
     slot.last = takeBlock(slot.last);
-    occupied_[place / kSlots] |= uint64_t{1} << (place % kSlots);
+    occupied_[place / kWordBits] |= uint64_t{1} << (place % kWordBits);
+    occupied_words_ |= 1U << (place / kWordBits);
   }
   node.place = place;
   node.entry_ = &slot.last->nodes[slot.last->count++];
@@ -142,7 +168,7 @@ void TimerQueue::unlink(Node& node) {
   moved->entry_ = node.entry_;
   if (last->count == 0) {
     slot.last = last->previous;
-    giveBack(last);
+    blocks_.give(last);
     if (slot.last == nullptr) {
       markEmpty(node.place);
     }
@@ -151,28 +177,20 @@ void TimerQueue::unlink(Node& node) {
 }
 
 void TimerQueue::markEmpty(uint32_t place) {
-  occupied_[place / kSlots] &= ~(uint64_t{1} << (place % kSlots));
+  uint64_t& word = occupied_[place / kWordBits];
+  word &= ~(uint64_t{1} << (place % kWordBits));
+  if (word == 0) {
+    occupied_words_ &= ~(1U << (place / kWordBits));
+  }
   slots_[place].due = slots_[place].latest = kNever;
 }
 
 TimerQueue::Block* TimerQueue::takeBlock(Block* previous) {
-  if (spare_blocks_ == nullptr) {
-    addBlocks();
-  }
-  Block* const block = std::exchange(spare_blocks_, spare_blocks_->previous);
+  auto* const block = static_cast<Block*>(blocks_.take());
   block->previous = previous;
   block->count = 0;
   return block;
 }
-
-void TimerQueue::addBlocks() {
-  slabs_.push_back(std::make_unique<Block[]>(kBlocksPerSlab));
-  for (std::size_t i = 0; i < kBlocksPerSlab; ++i) {
-    giveBack(&slabs_.back()[i]);
-  }
-}
-
-void TimerQueue::giveBack(Block* block) { block->previous = std::exchange(spare_blocks_, block); }
 
 void TimerQueue::boundSlot(Slot& slot, const Node& node) {
   slot.due = std::min(slot.due, node.deadline);
@@ -181,15 +199,22 @@ void TimerQueue::boundSlot(Slot& slot, const Node& node) {
 
 // The first slot that has timers. Lower levels hold earlier slots.
 TimerQueue::SlotBegin TimerQueue::nextSlot() const {
-  for (int level = 0; level < kLevels; ++level) {
-    if (occupied_[level] != 0) {
-      const auto slot = static_cast<uint32_t>(std::countr_zero(occupied_[level]));
-      const int shift = level * kSlotBits;
-      const uint64_t above = current_tick_ >> (shift + kSlotBits) << (shift + kSlotBits);
-      return {level * kSlots + slot, above | (uint64_t{slot} << shift)};
-    }
+  if (occupied_words_ == 0) {
+    return {};
   }
-  return {};
+  const auto word = static_cast<uint32_t>(std::countr_zero(occupied_words_));
+  const uint32_t place = word * kWordBits + static_cast<uint32_t>(std::countr_zero(occupied_[word]));
+  int shift = 0;  // of a slot's first tick
+  int level_bits = kFirstLevelBits;
+  uint32_t slot = place;
+  if (place >= kFirstLevelSlots) {
+    const uint32_t higher = place - kFirstLevelSlots;
+    shift = kFirstLevelBits + static_cast<int>(higher / kLevelSlots) * kLevelBits;
+    level_bits = kLevelBits;
+    slot = higher % kLevelSlots;
+  }
+  const uint64_t above = current_tick_ >> (shift + level_bits) << (shift + level_bits);
+  return {place, above | (uint64_t{slot} << shift)};
 }
 
 // Files anew the timers of the slot that the current tick has come to.
@@ -213,7 +238,7 @@ void TimerQueue::refileSlot(uint32_t place) {
         link(node, slotFor(tick));
       }
     }
-    giveBack(std::exchange(block, block->previous));
+    blocks_.give(std::exchange(block, block->previous));
   }
   std::sort(run_.begin(), run_.end(), [](const Entry& a, const Entry& b) { return before(b, a); });
   for (uint32_t i = 0; i < run_.size(); ++i) {

@@ -3,31 +3,37 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
+
+#include "source/event/slab_pool.h"
 
 namespace nuncio {
 
 // TimerQueue: the armed timers of one loop, in the order of their deadlines.
 //
-// A hierarchical timing wheel (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987) whose slots are about
-// a millisecond wide on the lowest level and 64 times wider on each next one. The timers of a slot whose time has come
-// are sorted, once, into exact order: by deadline, then by arming; those armed for that time after it has come stand
-// in a small binary heap beside them.
+// A hierarchical timing wheel (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987) whose 1,024 slots on
+// the lowest level are about a millisecond wide; each next level has 64 slots, each as wide as all of the level below.
+// The timers of a slot whose time has come are sorted, once, into exact order: by deadline, then by arming; those armed
+// for that time after it has come stand in a small binary heap beside them.
 //
 // Arming is O(1): a timer that moves to a later time stays where it is filed and is filed anew when that slot comes,
 // which makes the common case, a timeout pushed back by each message, one write to the timer itself. Disarming is a
-// write too. Only a move to an earlier slot takes a timer out of its slot. Slots hold pointers in blocks, not linked
-// lists: when one is emptied, its timers are fetched from memory side by side and not one after the other.
+// write too. Only a move to an earlier slot takes a timer out of its slot; such moves are gathered and done some at a
+// time, before the queue is next looked at, so that arming waits neither for memory nor for a branch that depends on
+// it. Slots hold pointers in blocks, not linked lists: when one is emptied, its timers are fetched from memory side by
+// side and not one after the other.
 //
 // Times are nanoseconds of a monotonic clock, at least 0. Knows nothing of loops or clocks. Threads: one.
 class TimerQueue {
-  static constexpr int kTickBits = 20;  // a tick is 2^20 ns = 1.05 ms
-  static constexpr int kSlotBits = 6;
-  static constexpr uint32_t kSlots = 1 << kSlotBits;
-  static constexpr int kLevels = (64 - kTickBits + kSlotBits - 1) / kSlotBits;
+  static constexpr int kTickBits = 20;        // a tick is 2^20 ns = 1.05 ms
+  static constexpr int kFirstLevelBits = 10;  // 1.07 s
+  static constexpr uint32_t kFirstLevelSlots = 1 << kFirstLevelBits;
+  static constexpr int kLevelBits = 6;
+  static constexpr uint32_t kLevelSlots = 1 << kLevelBits;
+  static constexpr uint32_t kHigherLevels = (64 - kTickBits - kFirstLevelBits + kLevelBits - 1) / kLevelBits;
+  static constexpr uint32_t kSlots = kFirstLevelSlots + kHigherLevels * kLevelSlots;
   // Places: the slots, in the order of time, then these.
-  static constexpr uint32_t kHeap = kLevels * kSlots;
+  static constexpr uint32_t kHeap = kSlots;
   static constexpr uint32_t kRun = kHeap + 1;
   static constexpr uint32_t kUnfiled = kHeap + 2;
 
@@ -41,9 +47,9 @@ private:
   // What arming touches: first in the timer, to share a cache line with what its owner has before it.
   struct Key {
     uint64_t deadline = kNever;
-    uint64_t order : 53 = 0;  // of arming; at ten million a second it lasts for 28 years
+    uint64_t order : 52 = 0;  // of arming; at ten million a second it lasts for 14 years
     uint64_t precise : 1 = 0;
-    uint64_t place : 10 = kUnfiled;
+    uint64_t place : 11 = kUnfiled;
   };
 
 public:
@@ -72,9 +78,10 @@ public:
   TimerQueue& operator=(const TimerQueue&) = delete;
 
   // Sets memory aside for one more timer, or gives it up: as long as no more timers are armed than were reserved for,
-  // arm() allocates nothing.
+  // arm() allocates nothing. Throws std::bad_alloc, and has then changed nothing.
   void reserve();
   void unreserve() { --reserved_; }
+  std::size_t reserved() const { return reserved_; }
 
   // Arms or moves `node`. A timer that is not `precise` may wait up to a tick for others to wake up with. `now` is for
   // filing: what passes there is not lost when it lags.
@@ -102,11 +109,10 @@ public:
 private:
   struct Block {
     static constexpr uint32_t kNodes = 14;
-    Block* previous = nullptr;
-    uint32_t count = 0;
-    Node* nodes[kNodes] = {};
+    Block* previous;
+    uint32_t count;
+    Node* nodes[kNodes];
   };
-  static constexpr std::size_t kBlocksPerSlab = 32;
 
   struct Slot {
     Block* last = nullptr;     // those before it are full
@@ -133,13 +139,12 @@ private:
 
   uint32_t slotFor(uint64_t tick) const;
   void file(Node& node);
+  void move();
   void link(Node& node, uint32_t place);
   void unlink(Node& node);
   void markEmpty(uint32_t place);
   void boundSlot(Slot& slot, const Node& node);
   Block* takeBlock(Block* previous);
-  void addBlocks();
-  void giveBack(Block* block);
   SlotBegin nextSlot() const;
   void refileSlot(uint32_t place);
 
@@ -158,13 +163,18 @@ private:
   uint64_t current_tick_ = 0;  // slots hold later ticks, the run and the heap this one and earlier ones
   uint64_t next_order_ = 0;
   std::size_t armed_ = 0;
-  std::array<uint64_t, kLevels> occupied_{};  // a bit for each slot that has timers
-  std::array<Slot, kLevels * kSlots> slots_;
+  static constexpr uint32_t kWordBits = 64;
+  std::array<uint64_t, kSlots / kWordBits> occupied_{};  // a bit for each slot that has timers
+  uint32_t occupied_words_ = 0;                          // a bit for each word of occupied_ that has bits
+  std::array<Slot, kSlots> slots_;
   std::size_t reserved_ = 0;  // timers
-  std::vector<std::unique_ptr<Block[]>> slabs_;
-  Block* spare_blocks_ = nullptr;  // of the slabs; the others are in slots
-  std::vector<Entry> run_;         // of the slot emptied last, latest first
-  std::vector<Entry> heap_;        // what was armed since
+  SlabPool blocks_{sizeof(Block)};
+  // Timers to be moved to an earlier slot, each perhaps more than once.
+  static constexpr uint32_t kMaxMoving = 32;
+  std::array<Node*, kMaxMoving> moving_;
+  uint32_t moving_count_ = 0;
+  std::vector<Entry> run_;   // of the slot emptied last, latest first
+  std::vector<Entry> heap_;  // what was armed since
   std::size_t precise_in_current_tick_ = 0;
 };
 

@@ -284,12 +284,25 @@ TEST_F(AllocationTest, NoneForSchedulingACallback) {
   EXPECT_EQ(1200, calls_);
 }
 
-TEST_F(AllocationTest, OneForATimerAndOneForASchedulableCallback) {
-  std::vector<TimerPtr> timers(11);
+TEST_F(AllocationTest, FewForManyTimersAndNoneForThoseThatFollowOthers) {
+  constexpr int kTimers = 100'000;
+  std::vector<TimerPtr> timers;
+  timers.reserve(kTimers);
+  const auto make_all = [&] {
+    timers.clear();
+    for (int i = 0; i < kTimers; ++i) {
+      timers.push_back(dispatcher_->createTimer([this] { ++calls_; }));
+    }
+  };
+  const int64_t before = allocations;
+  make_all();
+  EXPECT_LE(allocations - before, 100);
+  EXPECT_EQ(0, allocationsOf(make_all, 1));
+}
+
+TEST_F(AllocationTest, OneForASchedulableCallback) {
   std::vector<SchedulableCallbackPtr> callbacks(11);
   int i = 0;
-  EXPECT_LE(allocationsOf([&] { timers[i++] = dispatcher_->createTimer([this] { ++calls_; }); }), 1);
-  i = 0;
   EXPECT_LE(allocationsOf([&] { callbacks[i++] = dispatcher_->createSchedulableCallback([this] { ++calls_; }); }), 1);
 }
 

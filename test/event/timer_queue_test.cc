@@ -54,6 +54,28 @@ TEST_F(TimerQueueTest, AQueueWhoseTimersAreAllDisarmedNeverWakes) {
   EXPECT_EQ(popAll(2 * kHour), std::vector<Node*>{&a_});
 }
 
+TEST_F(TimerQueueTest, TimersThatMoveEarlierWhileOthersAreDestroyedKeepTheirDeadlines) {
+  std::vector<std::unique_ptr<Node>> nodes;
+  for (int i = 0; i < 100; ++i) {
+    nodes.push_back(std::make_unique<Node>());
+    queue_.arm(*nodes.back(), kHour, false, 0);
+  }
+  std::vector<Node*> expected;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    queue_.arm(*nodes[i], (i + 1) * kMillisecond, false, 0);
+    if (i % 7 == 3) {
+      queue_.remove(*nodes[i]);
+      nodes[i].reset();
+    } else if (i % 7 == 5) {
+      queue_.disarm(*nodes[i]);
+    } else {
+      expected.push_back(nodes[i].get());
+    }
+  }
+  EXPECT_EQ(popAll(kSecond), expected);
+  EXPECT_EQ(queue_.size(), 0);
+}
+
 TEST_F(TimerQueueTest, PopsInTheOrderOfDeadlinesAcrossLevels) {
   queue_.arm(a_, kHour, true, 0);
   queue_.arm(b_, kMicrosecond, true, 0);
@@ -213,6 +235,13 @@ TEST_F(TimerQueueModelTest, MatchesAnOrderedSet) {
       case 3:  // to the very time of the next wake-up, as a loop does
         now_ = std::max(now_, std::min(queue_.nextWake().latest, now_ + 1000 * kHour));
         ASSERT_NO_FATAL_FAILURE(popDue());
+        break;
+      case 4:  // more at once than the queue gathers before it moves them
+        if (below(32) == 0) {
+          for (uint64_t i = below(500); i > 0; --i) {
+            arm(below(timers_.size()));
+          }
+        }
         break;
       default:
         arm(index);
