@@ -25,6 +25,11 @@ constexpr int kMaxShutdownRounds = 1000;
 constexpr int kSpinsPerPoll = 64;
 constexpr uint32_t kMaxPollsSkipped = 8;
 
+// So many posts of other threads in one batch make the loop linger before it sleeps: so often, and so long each time.
+constexpr uint64_t kBurst = 4;
+constexpr uint32_t kLingers = 2;
+constexpr uint64_t kLingerNanoseconds = 300;
+
 std::chrono::nanoseconds clampToAYear(std::chrono::microseconds duration) {
   return std::min<std::chrono::microseconds>(duration, std::chrono::hours(24 * 365));
 }
@@ -424,6 +429,9 @@ void DispatcherImpl::runWork() {
     clearDeferredDeleteList();
     if (batch_.empty()) {
       const bool may_sleep = maySleep();
+      if (may_sleep) {
+        linger();
+      }
       if (batches == max_batches_ || !posts_->take(batch_, may_sleep && busy_poll_.count() == 0)) {
         if (deferred_now_->empty() && (loop_->current_iteration.empty() || scheduled_budget.spent()) &&
             (tasks_->empty() || tasks_budget.spent())) {
@@ -433,6 +441,8 @@ void DispatcherImpl::runWork() {
         continue;  // a destructor or a task has made more work
       }
     }
+    const uint64_t first = stats_.posts_run;
+    const bool from_others = batch_.fromOtherThreads();
     while (!batch_.empty()) {
       ++stats_.posts_run;
       batch_.runFirst([this](auto run) { loop_->call("posted", run); });
@@ -441,6 +451,19 @@ void DispatcherImpl::runWork() {
         clearDeferredDeleteList();
         return;
       }
+    }
+    lingers_ = from_others && stats_.posts_run - first >= kBurst && loop_->realTime() ? kLingers : 0;
+  }
+}
+
+// Producers that have just posted several are likely to post more: to look again in a moment costs less than to take
+// the lock from them at each post, or to sleep and have them wake the loop by a system call.
+void DispatcherImpl::linger() {
+  for (bool look = true; lingers_ > 0 && look; look = !posts_->pending()) {
+    --lingers_;
+    const uint64_t end = loop_->deadlineClock() + kLingerNanoseconds;
+    while (loop_->deadlineClock() < end) {
+      pauseProcessor();
     }
   }
 }

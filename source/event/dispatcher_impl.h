@@ -76,6 +76,7 @@ private:
   void iterate(bool block);
   void poll(bool block);
   bool spin();
+  void linger();
   void setAlarm();
   void runTimers();
   void runWorkList(WorkList& list, Budget& budget);
@@ -104,6 +105,7 @@ private:
   PostQueue::Batch batch_;  // what is left of it when an iteration ran out of time
   WorkList ready_;          // scheduled for this iteration by the one before
   uint32_t polls_skipped_ = 0;
+  uint32_t lingers_ = 0;  // left before the loop may sleep
 
   std::array<std::vector<DeferredDeletablePtr>, 2> deferred_;
   std::vector<DeferredDeletablePtr>* deferred_now_ = &deferred_[0];  // the other one is being destroyed

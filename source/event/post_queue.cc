@@ -215,6 +215,7 @@ void PostQueue::wake() {
 bool PostQueue::take(Batch& batch, bool will_sleep) {
   // In this order: what the loop posted itself is older than what is pending.
   batch.first_ = std::exchange(from_loop_.first, nullptr);
+  batch.from_other_threads_ = false;
   Chunk* const last_from_loop = batch.empty() ? nullptr : from_loop_.last;
   while (batch.used_ != nullptr) {
     Chunk* const chunk = batch.used_;
@@ -240,6 +241,7 @@ bool PostQueue::take(Batch& batch, bool will_sleep) {
     if (posted_.first != nullptr) {
       (last_from_loop != nullptr ? last_from_loop->next : batch.first_) = std::exchange(posted_.first, nullptr);
       pending_.store(false, std::memory_order_relaxed);
+      batch.from_other_threads_ = true;
     } else if (will_sleep && last_from_loop == nullptr) {
       sleeping_.store(true, std::memory_order_relaxed);
     }

@@ -50,6 +50,8 @@ public:
     Batch& operator=(const Batch&) = delete;
 
     bool empty() const { return first_ == nullptr; }
+    // Whether any of them did not come by postFromLoop().
+    bool fromOtherThreads() const { return from_other_threads_; }
     // Calls `invoke` with a function that runs the first callback; then destroys that callback. Not when empty.
     template <class Invoke>
     void runFirst(Invoke invoke) {
@@ -77,6 +79,7 @@ public:
     Chunk* first_ = nullptr;
     std::size_t read_ = 0;   // offset in first_
     Chunk* used_ = nullptr;  // chunks that were run, for the queue to use again
+    bool from_other_threads_ = false;
   };
 
   static absl::StatusOr<std::shared_ptr<PostQueue>> create(std::string name);

@@ -385,6 +385,18 @@ TEST_F(SimulatedTimeSystemTest, TimeNeverChangesInsideACallback) {
   thread.stop();
 }
 
+TEST_F(SimulatedTimeSystemTest, ALoopThatWasFloodedWithPostsSleepsAndWakesWhileTimeStandsStill) {
+  DispatcherThread thread(*dispatcher_);
+  std::atomic<int> ran{0};
+  for (int round = 0; round < 100; ++round) {
+    for (int i = 0; i < 100; ++i) {
+      dispatcher_->post([&ran] { ++ran; });
+    }
+    thread.call([] {});
+  }
+  EXPECT_EQ(10'000, ran.load());
+}
+
 TEST_F(SimulatedTimeSystemTest, RunBlockOnAnotherThreadReturnsWhenItsLastTimerHasFired) {
   for (int round = 0; round < 50; ++round) {
     Notification running;
