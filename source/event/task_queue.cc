@@ -1,6 +1,5 @@
 #include "nuncio/event/task_queue.h"
 
-#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -125,29 +124,6 @@ void TaskQueue::dispatcherGone() {
 void TaskQueue::releaseShared() {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
     delete this;
-  }
-}
-
-void* TaskQueue::FreeList::take(std::size_t bytes) {
-  if (first_ == nullptr) {
-    return std::malloc(bytes);
-  }
-  --count_;
-  return std::exchange(first_, first_->next);
-}
-
-void TaskQueue::FreeList::give(void* memory) {
-  if (count_ == kLimit) {
-    std::free(memory);
-    return;
-  }
-  ++count_;
-  first_ = ::new (memory) Free{first_};
-}
-
-void TaskQueue::FreeList::clear() {
-  while (first_ != nullptr) {
-    std::free(std::exchange(first_, first_->next));
   }
 }
 

@@ -9,7 +9,6 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/internal/origin.h"
-#include "source/future/block.h"
 #include "source/future/failure.h"
 #include "source/future/hand_over.h"
 
@@ -108,8 +107,6 @@ void giveBackNode(void* memory, uint16_t offset) noexcept {
   }
 }
 
-void markOrigin(Node& node, OriginBase& origin) noexcept { blockOf(node).origin = &origin; }
-
 Failure* failureFor(Reason reason) noexcept {
   union Failures {
     ~Failures() {}  // never: futures may outlive main()
@@ -187,11 +184,6 @@ void cancelFromHandle(Node& node) noexcept {
   } else {
     handOver(*node.loop_, [&node](bool) { cancelNode(&node); });
   }
-}
-
-void giveLoop(Node& node, TaskQueue& loop) noexcept {
-  node.loop_ = blockOf(node).loop = &loop;
-  loop.retain();
 }
 
 void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quiet) noexcept {

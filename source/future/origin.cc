@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "nuncio/common/logging.h"
-#include "source/future/block.h"
 #include "source/future/hand_over.h"
 
 namespace nuncio::future_internal {
@@ -84,33 +83,7 @@ bool OriginBase::producerGone() noexcept {
   return (state_.fetch_or(kProducerGone, std::memory_order_acq_rel) & kConsumerGone) != 0;
 }
 
-bool OriginBase::consumerGone() noexcept {
-  if (binding_) {
-    return false;  // finishBinding() comes back to it
-  }
-  if ((state_.load(std::memory_order_acquire) & kProducerGone) != 0) {
-    return true;
-  }
-  return (state_.fetch_or(kConsumerGone, std::memory_order_acq_rel) & kProducerGone) != 0;
-}
-
-void OriginBase::bind(TaskQueue& loop, bool shared) noexcept {
-  giveLoop(node_, loop);
-  if (loop.onLoopThread()) {
-    uint32_t before;
-    if (shared) {
-      before = state_.fetch_or(kBound, std::memory_order_acq_rel);
-    } else {
-      before = state_.load(std::memory_order_relaxed);
-      state_.store(before | kBound, std::memory_order_relaxed);
-    }
-    if ((before & kSet) != 0) {
-      node_.set(kDone);
-    } else {
-      loop.addPending(*this);
-    }
-    return;
-  }
+void OriginBase::bindElsewhere(TaskQueue& loop) noexcept {
   binding_ = true;
   const bool was_set = (state_.fetch_or(kBound, std::memory_order_acq_rel) & kSet) != 0;
   if (!handOver(loop, [this, was_set](bool refused) { finishBinding(was_set, refused); })) {

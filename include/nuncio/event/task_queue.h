@@ -3,6 +3,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <utility>
 
 namespace nuncio {
 
@@ -174,9 +177,26 @@ public:
 private:
   class FreeList {
   public:
-    void* take(std::size_t bytes);
-    void give(void* memory);
-    void clear();
+    void* take(std::size_t bytes) {
+      if (first_ == nullptr) {
+        return std::malloc(bytes);
+      }
+      --count_;
+      return std::exchange(first_, first_->next);
+    }
+    void give(void* memory) {
+      if (count_ == kLimit) {
+        std::free(memory);
+        return;
+      }
+      ++count_;
+      first_ = ::new (memory) Free{first_};
+    }
+    void clear() {
+      while (first_ != nullptr) {
+        std::free(std::exchange(first_, first_->next));
+      }
+    }
 
   private:
     struct Free {

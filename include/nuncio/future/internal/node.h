@@ -87,6 +87,11 @@ protected:
   ~Node() = default;
 };
 
+inline constexpr uint32_t kBlockHeader = (sizeof(Block) + 15) / 16 * 16;
+inline Block& blockOf(Node& node) noexcept {
+  return *reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(&node) - node.offset_);
+}
+
 template <class T>
 class ResultNode : public Node {
 public:
@@ -160,7 +165,10 @@ Node& detachUpstream(Node& waiting) noexcept;
 inline void abandonUpstream(Node& waiting) noexcept { cancelNode(&detachUpstream(waiting)); }
 
 // `node`, which has none, belongs to `loop` from now on. Any thread.
-void giveLoop(Node& node, TaskQueue& loop) noexcept;
+inline void giveLoop(Node& node, TaskQueue& loop) noexcept {
+  node.loop_ = blockOf(node).loop = &loop;
+  loop.retain();
+}
 
 // Whether this thread may touch what is of `loop`. Any thread.
 bool touchable(const TaskQueue* loop) noexcept;
@@ -209,8 +217,6 @@ private:
 void* allocateNode(Node* neighbour, TaskQueue* loop, uint32_t size, uint16_t* offset) noexcept;
 // Frees it where no node came of it.
 void giveBackNode(void* memory, uint16_t offset) noexcept;
-// `node` is the first of its block.
-void markOrigin(Node& node, OriginBase& origin) noexcept;
 
 // Makes a node; null without memory. Throws what its constructor throws.
 template <class N, class... Args>
@@ -236,7 +242,7 @@ N* makeNode(Node* neighbour, TaskQueue* loop, const std::source_location& place,
   node->place_ = place;
   node->offset_ = offset;
   if constexpr (std::is_base_of_v<OriginBase, N>) {
-    markOrigin(*node, *node);
+    blockOf(*node).origin = node;
   }
   return node;
 }

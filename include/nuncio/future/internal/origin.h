@@ -70,13 +70,39 @@ public:
 
   // The consumer's side.
 
-  void bind(TaskQueue& loop, bool shared) noexcept;  // any thread; `shared`: the producer may be at work
-  bool wait(int64_t timeout_nanoseconds) noexcept;   // any thread, not bound; negative: for ever; false: no result yet
+  // Any thread. `shared`: the producer may be at work.
+  void bind(TaskQueue& loop, bool shared) noexcept {
+    giveLoop(node_, loop);
+    if (!loop.onLoopThread()) {
+      bindElsewhere(loop);
+      return;
+    }
+    uint32_t before;
+    if (shared) {
+      before = state_.fetch_or(kBound, std::memory_order_acq_rel);
+    } else {
+      before = state_.load(std::memory_order_relaxed);
+      state_.store(before | kBound, std::memory_order_relaxed);
+    }
+    if ((before & kSet) != 0) {
+      node_.set(kDone);
+    } else {
+      loop.addPending(*this);
+    }
+  }
+  bool wait(int64_t timeout_nanoseconds) noexcept;  // any thread, not bound; negative: for ever; false: no result yet
   // Set, or stopped before it was.
   bool done() const { return (state_.load(std::memory_order_acquire) & (kSet | kStopped)) != 0; }
   void stopUnbound() noexcept;            // any thread
   bool dropUnbound(bool quiet) noexcept;  // true when the caller has to free
-  bool consumerGone() noexcept;           // true when the caller has to free
+  // True when the caller has to free.
+  bool consumerGone() noexcept {
+    if (binding_) {
+      return false;  // finishBinding() comes back to it
+    }
+    return (state_.load(std::memory_order_acquire) & kProducerGone) != 0 ||
+           (state_.fetch_or(kConsumerGone, std::memory_order_acq_rel) & kProducerGone) != 0;
+  }
 
 protected:
   ~OriginBase();
@@ -87,6 +113,7 @@ protected:
   void abandonOperation() noexcept override;
 
 private:
+  void bindElsewhere(TaskQueue& loop) noexcept;
   bool stop() noexcept;  // false when the result is there
   void finishBinding(bool was_set, bool refused) noexcept;
   Settled settleElsewhere(bool stays) noexcept;
