@@ -135,16 +135,11 @@ void DispatcherImpl::checkFork() {
 DispatcherImpl::~DispatcherImpl() {
   loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
   if (loop_->lostInFork()) {
-    // A thread that is not there any more may be in the midst of any of these: they are given up as they are. Without
-    // the memory for it, std::terminate is as good an end as any for such a child.
-    // NOLINTBEGIN(bugprone-unhandled-exception-at-new)
+    // A thread that is not there any more may be in the midst of any of these: they are given up as they are, and what
+    // is deferred with them. Without the memory for it, std::terminate is as good an end as any for such a child.
     batch_.abandon();
     // tasks_ keeps its references.
-    new std::shared_ptr<PostQueue>(posts_);
-    for (std::vector<DeferredDeletablePtr>& objects : deferred_) {
-      new std::vector<DeferredDeletablePtr>(std::move(objects));
-    }
-    // NOLINTEND(bugprone-unhandled-exception-at-new)
+    new std::shared_ptr<PostQueue>(posts_);  // NOLINT(bugprone-unhandled-exception-at-new)
     loop_->closed = true;
     return;
   }
@@ -184,7 +179,8 @@ absl::StatusOr<SignalEventPtr> DispatcherImpl::listenForSignal(int signal, Signa
 void DispatcherImpl::deferredDelete(DeferredDeletablePtr object) {
   loop_->checkThread("Dispatcher::deferredDelete");
   if (object != nullptr) {
-    deferred_now_->push_back(std::move(object));
+    deferred_now_->push_back(object.get());
+    (void)object.release();
   }
 }
 
@@ -200,11 +196,11 @@ void DispatcherImpl::clearDeferredDeleteList() {
     return;
   }
   // Two lists, so that what destructors defer never joins the list that is being destroyed.
-  std::vector<DeferredDeletablePtr>& doomed = *deferred_now_;
+  DeferredList& doomed = *deferred_now_;
   deferred_now_ = &doomed == &deferred_[0] ? &deferred_[1] : &deferred_[0];
   deleting_ = true;
-  for (DeferredDeletablePtr& object : doomed) {  // first in, first out, where clear() promises no order
-    object.reset();
+  for (DeferredDeletable* const object : doomed) {
+    delete object;
   }
   doomed.clear();
   deleting_ = false;

@@ -107,8 +107,9 @@ private:
   uint32_t polls_skipped_ = 0;
   uint32_t lingers_ = 0;  // left before the loop may sleep
 
-  std::array<std::vector<DeferredDeletablePtr>, 2> deferred_;
-  std::vector<DeferredDeletablePtr>* deferred_now_ = &deferred_[0];  // the other one is being destroyed
+  using DeferredList = std::vector<DeferredDeletable*>;  // owned; bare, so that a list is emptied without another look
+  std::array<DeferredList, 2> deferred_;
+  DeferredList* deferred_now_ = &deferred_[0];  // the other one is being destroyed
   bool deleting_ = false;
 
   DispatcherStats stats_;
