@@ -179,8 +179,8 @@ absl::StatusOr<SignalEventPtr> DispatcherImpl::listenForSignal(int signal, Signa
 void DispatcherImpl::deferredDelete(DeferredDeletablePtr object) {
   loop_->checkThread("Dispatcher::deferredDelete");
   if (object != nullptr) {
-    deferred_now_->push_back(object.get());
-    (void)object.release();
+    deferred_now_->push_back(nullptr);  // without memory it throws, and `object` is destroyed
+    deferred_now_->back() = object.release();
   }
 }
 

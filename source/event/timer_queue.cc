@@ -51,7 +51,7 @@ void TimerQueue::move() {
   const uint32_t count = std::exchange(moving_count_, 0);
   for (uint32_t i = 0; i < count; ++i) {
     if (moving_[i]->place < kSlots) {
-      __builtin_prefetch(moving_[i]->entry_, 1);
+      __builtin_prefetch(static_cast<const void*>(moving_[i]->entry_), 1);
     }
   }
   for (uint32_t i = 0; i < count; ++i) {

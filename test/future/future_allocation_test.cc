@@ -1,6 +1,4 @@
-// What futures allocate, and what becomes of them when there is no memory. This program counts the calls to malloc and
-// its kin, and with them those to operator new, and lets one of them fail: by taking the place of the C library's, or,
-// where a sanitizer has done that already, through the sanitizer's hook, which can only count.
+// What futures allocate, and what becomes of them when there is no memory.
 
 #include <atomic>
 #include <cerrno>
@@ -19,61 +17,7 @@
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/dropped_failure.h"
 #include "nuncio/future/future.h"
-#include "test/test_support/sanitizers.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-[[maybe_unused]] std::atomic<int64_t> frees{0};
-thread_local constinit int64_t allocations_until_failure = -1;  // negative: none fails
-
-// False when this one is to fail.
-[[maybe_unused]] bool count() {
-  const int64_t until_failure = allocations_until_failure;
-  allocations_until_failure -= until_failure >= 0 ? 1 : 0;
-  if (until_failure == 0) {
-    errno = ENOMEM;
-    return false;
-  }
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  return true;
-}
-}  // namespace
-
-#ifdef NUNCIO_TEST_SANITIZER
-extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, std::size_t),
-                                                         void (*on_free)(const volatile void*));
-namespace {
-[[maybe_unused]] const int hooks = __sanitizer_install_malloc_and_free_hooks(
-    [](const volatile void*, std::size_t) { count(); }, [](const volatile void*) {});
-}  // namespace
-#else
-extern "C" {
-void* __libc_malloc(std::size_t size);
-void* __libc_calloc(std::size_t number, std::size_t size);
-void* __libc_realloc(void* memory, std::size_t size);
-void* __libc_memalign(std::size_t alignment, std::size_t size);
-void __libc_free(void* memory);
-
-void* malloc(std::size_t size) { return count() ? __libc_malloc(size) : nullptr; }
-void* calloc(std::size_t number, std::size_t size) { return count() ? __libc_calloc(number, size) : nullptr; }
-void* realloc(void* memory, std::size_t size) {
-  return memory != nullptr || count() ? __libc_realloc(memory, size) : nullptr;
-}
-int posix_memalign(void** memory, std::size_t alignment, std::size_t size) {
-  *memory = count() ? __libc_memalign(alignment, size) : nullptr;
-  return *memory != nullptr ? 0 : ENOMEM;
-}
-void* aligned_alloc(std::size_t alignment, std::size_t size) {
-  return count() ? __libc_memalign(alignment, size) : nullptr;
-}
-void free(void* memory) {
-  if (memory != nullptr) {
-    frees.fetch_add(1, std::memory_order_relaxed);
-    __libc_free(memory);
-  }
-}
-}
-#endif
+#include "test/test_support/count_allocations.h"
 
 namespace nuncio::test {
 namespace {
@@ -92,17 +36,12 @@ protected:
 
   // Allocations of `work`, the first time, and after some rounds, when memory is used again.
   template <class F>
-  int64_t cold(F work) {
-    const int64_t before = allocations;
-    work();
-    return allocations - before;
+  static int64_t cold(F work) {
+    return allocationsOf(work, 0);
   }
   template <class F>
-  int64_t warm(F work) {
-    for (int i = 0; i < 3; ++i) {
-      work();
-    }
-    return cold(work);
+  static int64_t warm(F work) {
+    return allocationsOf(work);
   }
 
   DispatcherPtr dispatcher_ = createDispatcher({.name = "allocations"});

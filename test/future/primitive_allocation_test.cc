@@ -1,5 +1,4 @@
-// Promises about allocations: what need not wait costs none, and a LifetimeGuard one for all its callbacks. This
-// program counts the calls to malloc and its kin, as test/event/allocation_test.cc does.
+// Promises about allocations: what need not wait costs none, and a LifetimeGuard one for all its callbacks.
 
 #include <atomic>
 #include <cstddef>
@@ -17,61 +16,10 @@
 #include "nuncio/future/sequence.h"
 #include "nuncio/future/stream.h"
 #include "test/future/primitive_fixture.h"
-#include "test/test_support/sanitizers.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-void* volatile sink = nullptr;  // keeps an allocation from being optimised away
-
-void count() { allocations.fetch_add(1, std::memory_order_relaxed); }
-}  // namespace
-
-#ifdef NUNCIO_TEST_SANITIZER
-extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, std::size_t),
-                                                         void (*on_free)(const volatile void*));
-namespace {
-[[maybe_unused]] const int hooks = __sanitizer_install_malloc_and_free_hooks(
-    [](const volatile void*, std::size_t) { count(); }, [](const volatile void*) {});
-}  // namespace
-#else
-extern "C" {
-void* __libc_malloc(std::size_t size);
-void* __libc_calloc(std::size_t number, std::size_t size);
-void* __libc_realloc(void* memory, std::size_t size);
-void* __libc_memalign(std::size_t alignment, std::size_t size);
-
-void* malloc(std::size_t size) {
-  count();
-  return __libc_malloc(size);
-}
-void* calloc(std::size_t number, std::size_t size) {
-  count();
-  return __libc_calloc(number, size);
-}
-void* realloc(void* memory, std::size_t size) {
-  count();
-  return __libc_realloc(memory, size);
-}
-void* aligned_alloc(std::size_t alignment, std::size_t size) {
-  count();
-  return __libc_memalign(alignment, size);
-}
-}
-#endif
+#include "test/test_support/count_allocations.h"
 
 namespace nuncio::test {
 namespace {
-
-// Allocations of `work`, once the memory has grown to its size in the rounds before.
-template <class F>
-int64_t allocationsOf(F work, int rounds_before = 3) {
-  for (int i = 0; i < rounds_before; ++i) {
-    work();
-  }
-  const int64_t before = allocations;
-  work();
-  return allocations - before;
-}
 
 class PrimitiveAllocationTest : public PrimitiveTest {
 protected:
@@ -81,7 +29,7 @@ protected:
 TEST_F(PrimitiveAllocationTest, AreCounted) {
   EXPECT_EQ(1, allocationsOf([] {
               const auto memory = std::make_unique<int64_t>(1);
-              sink = memory.get();
+              allocation_sink = memory.get();
             }));
 }
 

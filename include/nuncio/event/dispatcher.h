@@ -84,6 +84,10 @@ struct DispatcherOptions {
 // Contracts: a null callback is fatal in debug; in release it is refused: a timer or schedulable callback that does
 // nothing, false from post, InvalidArgument from the others.
 //
+// Memory: without it post returns false, createFileEvent and listenForSignal ResourceExhausted or std::bad_alloc;
+// createTimer, createSchedulableCallback, deferredDelete (which destroys the object), and making a callback of a large
+// capture, throw std::bad_alloc. The dispatcher is as before then.
+//
 // Fork: in the child, the dispatcher of the thread that forked goes on to work, with kernel objects of its own that it
 // opens when it is next used. Those of other threads cannot; they may be destroyed, and then leak
 // what was posted to them and deferred. Until its run() or first other use, a child's posts may wake the parent's loop,
