@@ -17,6 +17,7 @@
 #include "test/test_support/count_allocations.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
+#include "test/test_support/sanitizers.h"
 
 namespace nuncio::test {
 namespace {

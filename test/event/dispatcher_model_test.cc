@@ -89,7 +89,7 @@ private:
   };
   struct CallbackState {
     SchedulableCallbackPtr callback;
-    enum { Idle, Current, Next } state = Idle;
+    enum { kIdle, kCurrent, kNext } state = kIdle;
     uint64_t order = 0;
     uint64_t scheduled_in = 0;
   };
@@ -134,15 +134,15 @@ private:
         break;
       case 10:
       case 11:
-        schedule(c, CallbackState::Current);
+        schedule(c, CallbackState::kCurrent);
         break;
       case 12:
       case 13:
-        schedule(c, CallbackState::Next);
+        schedule(c, CallbackState::kNext);
         break;
       case 14:
         callbacks_[c].callback->cancel();
-        callbacks_[c].state = CallbackState::Idle;
+        callbacks_[c].state = CallbackState::kIdle;
         break;
       case 15:
         makeCallback(c);
@@ -165,7 +165,7 @@ private:
         EXPECT_EQ(timers_[t].armed, timers_[t].timer->enabled());
         break;
       default:
-        EXPECT_EQ(callbacks_[c].state != CallbackState::Idle, callbacks_[c].callback->enabled());
+        EXPECT_EQ(callbacks_[c].state != CallbackState::kIdle, callbacks_[c].callback->enabled());
     }
   }
 
@@ -242,12 +242,12 @@ private:
 
   void schedule(size_t i, decltype(CallbackState::state) when) {
     CallbackState& state = callbacks_[i];
-    if (state.state == CallbackState::Idle) {  // else the first schedule stands
+    if (state.state == CallbackState::kIdle) {  // else the first schedule stands
       state.state = when;
       state.order = ++clock_;
       state.scheduled_in = iteration();
     }
-    if (when == CallbackState::Current) {
+    if (when == CallbackState::kCurrent) {
       state.callback->scheduleCurrentIteration();
     } else {
       state.callback->scheduleNextIteration();
@@ -257,15 +257,15 @@ private:
   void called(size_t i) {
     CallbackState& state = callbacks_[i];
     const uint64_t now = dispatcher_->stats().iterations;
-    ASSERT_NE(CallbackState::Idle, state.state) << "callback " << i << " ran unscheduled";
+    ASSERT_NE(CallbackState::kIdle, state.state) << "callback " << i << " ran unscheduled";
     if (state.scheduled_in != 0) {
-      ASSERT_EQ(state.scheduled_in + (state.state == CallbackState::Next ? 1 : 0), now) << "callback " << i;
+      ASSERT_EQ(state.scheduled_in + (state.state == CallbackState::kNext ? 1 : 0), now) << "callback " << i;
     }
     for (const CallbackState& other : callbacks_) {
       ASSERT_FALSE(other.state == state.state && other.order < state.order)
           << "callback " << i << " overtook callback " << (&other - callbacks_.data());
     }
-    state.state = CallbackState::Idle;
+    state.state = CallbackState::kIdle;
     EXPECT_FALSE(state.callback->enabled());
     operateInside();
   }
@@ -338,7 +338,7 @@ private:
           << "timer " << d.timer << " did not fire in the iteration in which it was due";
     }
     for (const CallbackState& callback : callbacks_) {
-      ASSERT_NE(CallbackState::Current, callback.state) << "an iteration ended without a callback scheduled for it";
+      ASSERT_NE(CallbackState::kCurrent, callback.state) << "an iteration ended without a callback scheduled for it";
     }
     ASSERT_TRUE(posts_.empty()) << "an iteration ended with posts";
     ASSERT_TRUE(deferred_.empty()) << "an iteration ended with deferred objects";
@@ -351,7 +351,7 @@ private:
     }
     dispatcher_->run(RunType::Block);
     for (const CallbackState& callback : callbacks_) {
-      EXPECT_EQ(CallbackState::Idle, callback.state);
+      EXPECT_EQ(CallbackState::kIdle, callback.state);
     }
     EXPECT_TRUE(posts_.empty());
     EXPECT_TRUE(deferred_.empty());

@@ -18,6 +18,7 @@
 #include "nuncio/future/dropped_failure.h"
 #include "nuncio/future/future.h"
 #include "test/test_support/count_allocations.h"
+#include "test/test_support/sanitizers.h"
 
 namespace nuncio::test {
 namespace {

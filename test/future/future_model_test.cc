@@ -50,7 +50,7 @@ enum class Kind {
   EnsurePending,  // waits for the test
   Hop,            // semi().via(): the same dispatcher
   Coroutine,      // adds one
-  kCount
+  NumberOfKinds
 };
 
 struct Result {
@@ -330,7 +330,7 @@ TEST(FutureModelTest, RandomChainsDoWhatTheModelDoes) {
   for (uint64_t n = 0; n < chains && !testing::Test::HasFailure(); ++n) {
     const bool may_cancel = random() % 2 == 0;
     // What is behind a hop or a coroutine does not wait for what is before it, once it is cancelled: left out there.
-    const auto kinds = static_cast<unsigned>(may_cancel ? Kind::Hop : Kind::kCount);
+    const auto kinds = static_cast<unsigned>(may_cancel ? Kind::Hop : Kind::NumberOfKinds);
     std::vector<Kind> program(random() % 12);
     for (Kind& kind : program) {
       kind = static_cast<Kind>(random() % kinds);

@@ -51,7 +51,7 @@ private:
   std::atomic<int64_t>* living_;
 };
 
-enum class Produce { Value, ValueTwice, Failure, Break, ValueOnLoop, ValueAfterOnCancel, BreakOnLoop, kCount };
+enum class Produce { Value, ValueTwice, Failure, Break, ValueOnLoop, ValueAfterOnCancel, BreakOnLoop, Count };
 enum class Consume {
   Get,
   WaitAndGet,
@@ -66,7 +66,7 @@ enum class Consume {
   ThenAndCancelOnLoop,
   Drop,
   Detach,
-  kCount
+  Count
 };
 
 class FutureStressTest : public testing::Test {
@@ -237,8 +237,8 @@ TEST_F(FutureStressTest, EveryInterleavingOfSetThenCancelAndDropEndsAsItMust) {
   for (uint64_t i = 1; i <= rounds; ++i) {
     round.promise = Promise<Token>();
     round.future = round.promise.semiFuture();
-    round.produce = static_cast<Produce>(random() % static_cast<unsigned>(Produce::kCount));
-    round.consume = static_cast<Consume>(random() % static_cast<unsigned>(Consume::kCount));
+    round.produce = static_cast<Produce>(random() % static_cast<unsigned>(Produce::Count));
+    round.consume = static_cast<Consume>(random() % static_cast<unsigned>(Consume::Count));
     round.producer_delay = static_cast<unsigned>(random() % 400);
     round.consumer_delay = static_cast<unsigned>(random() % 400);
     started = i;
