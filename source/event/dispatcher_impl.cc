@@ -424,7 +424,7 @@ void DispatcherImpl::runWork() {
     runTasks(tasks_budget);
     clearDeferredDeleteList();
     if (batch_.empty()) {
-      const bool may_sleep = maySleep();
+      const bool may_sleep = !posts_->pendingFromLoop() && maySleep();
       if (may_sleep) {
         linger();
       }

@@ -111,6 +111,9 @@ public:
   // Whether something is posted, without the lock: for spinning.
   bool pending() const { return pending_.load(std::memory_order_acquire); }
 
+  // Whether something came by postFromLoop(). The loop's thread.
+  bool pendingFromLoop() const { return from_loop_.first != nullptr; }
+
   // Refuses posts from now on. What was posted before can still be taken.
   void close();
   bool closed() const { return closed_hint_.load(std::memory_order_acquire); }
