@@ -96,6 +96,8 @@ void call(::benchmark::State& state) {
     for (Loop* loop : {&a.loop(), &b.loop()}) {
       loop->post([loop] { loop->stop(); });
     }
+    a.stopped();
+    b.stopped();
     a.join();
     b.join();
     trips.report(state, count);
@@ -136,6 +138,8 @@ void callHundred(::benchmark::State& state) {
     for (Loop* loop : {&a.loop(), &b.loop()}) {
       loop->post([loop] { loop->stop(); });
     }
+    a.stopped();
+    b.stopped();
     a.join();
     b.join();
     state.SetIterationTime(seconds);

@@ -52,6 +52,8 @@ void pingpong(::benchmark::State& state) {
     for (Loop* loop : {players.a, players.b}) {
       loop->post([loop] { loop->stop(); });
     }
+    a.stopped();
+    b.stopped();
     a.join();
     b.join();
     players.trips.report(state, count);

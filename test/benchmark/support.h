@@ -95,6 +95,7 @@ public:
       Loop made(args...);
       made.post([&running, &made] { running.set_value(&made); });
       made.run();
+      stopped_.set_value();
       joining_.get_future().wait();
     });
     loop_ = loop.get();
@@ -105,8 +106,15 @@ public:
 
   Loop& loop() { return *loop_; }
 
-  // Waits for a stop() that someone else asks for.
+  // Waits for a stop() that someone else asks for. Where two loops post to each other, stopped() of both comes before
+  // join() of either, which destroys its loop.
+  void stopped() {
+    if (is_stopped_.valid()) {
+      is_stopped_.get();
+    }
+  }
   void join() {
+    stopped();
     if (thread_.joinable()) {
       joining_.set_value();
       thread_.join();
@@ -115,6 +123,8 @@ public:
 
 private:
   Loop* loop_ = nullptr;
+  std::promise<void> stopped_;
+  std::future<void> is_stopped_ = stopped_.get_future();
   std::promise<void> joining_;
   std::thread thread_;
 };
