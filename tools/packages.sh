@@ -20,6 +20,7 @@ build  pc:kj-async                              libcapnp-dev
 build  file:/usr/include/asio.hpp               libasio-dev
 build  cmd:nc                                   netcat-openbsd
 build  cmd:socat                                socat
+build  cmd:python3                              python3
 clang  cmd:clang-19                             clang-19
 clang  cmd:ld.lld-19                            lld-19
 clang  cmd:llvm-symbolizer-19                   llvm-19
