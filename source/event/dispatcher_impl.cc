@@ -83,7 +83,7 @@ absl::StatusOr<DispatcherPtr> DispatcherImpl::create(const DispatcherOptions& op
 DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop)
     : loop_(loop),
       posts_(loop->posts),
-      tasks_(TaskQueue::create(PostHandle(posts_), *this)),
+      tasks_(TaskQueue::create(PostHandle(posts_), *this, /*simulated=*/!loop->realTime())),
       max_batches_(options.max_post_batches_per_iteration),
       max_time_(clampToAYear(options.max_callback_time_per_iteration)),
       busy_poll_(clampToAYear(options.busy_poll)),
@@ -225,6 +225,7 @@ void DispatcherImpl::run(RunType type) {
   look_at_timers_ = true;  // a run begins with a look at the clock, whether or not the alarm has rung
 
   loop_->invalidateApproximateTime();
+  tasks_->beginIteration();
   runWork();  // what was posted before run() comes before any event
   for (bool leave = false; !leave;) {
     if (type == RunType::Block && nothingCanCallBack()) {
@@ -312,7 +313,7 @@ DispatcherStats DispatcherImpl::stats() const {
 
 void DispatcherImpl::iterate(bool block) {
   ++stats_.iterations;
-  tasks_->countIteration();
+  tasks_->beginIteration();
   checkFork();
   ready_.append(loop_->next_iteration);
   loop_->invalidateApproximateTime();

@@ -1,7 +1,7 @@
 #include "nuncio/event/task_queue.h"
 
+#include <chrono>
 #include <utility>
-#include <vector>
 
 #include "nuncio/common/mutex.h"
 #include "nuncio/event/post_handle.h"
@@ -14,11 +14,20 @@ struct TaskQueue::Remote {
 
   const PostHandle posts;
   Mutex lock;
-  // Handed over when posts were refused already: the thread that shuts down refuses them.
-  std::vector<Task*> late ABSL_GUARDED_BY(lock);
+  // Handed over when posts were refused already: the thread that shuts down, or visits the loop after its end, refuses
+  // them.
+  LinkedList<Task> late ABSL_GUARDED_BY(lock);
+  bool visited ABSL_GUARDED_BY(lock) = false;
+
+  Task* takeLate() {
+    const MutexLock guard(lock);
+    return late.empty() ? nullptr : &late.takeFirst();
+  }
 };
 
 namespace {
+
+constexpr std::chrono::microseconds kMaxInPlace{500};
 
 // A task on its way through the queue of posts.
 class PostedTask {
@@ -41,14 +50,15 @@ private:
 
 }  // namespace
 
-TaskQueue* TaskQueue::create(const PostHandle& posts, Dispatcher& dispatcher) {
-  return new TaskQueue(posts, dispatcher);
+TaskQueue* TaskQueue::create(const PostHandle& posts, Dispatcher& dispatcher, bool simulated) {
+  return new TaskQueue(posts, dispatcher, simulated);
 }
 
-TaskQueue::TaskQueue(const PostHandle& posts, Dispatcher& dispatcher)
-    : dispatcher_(&dispatcher), remote_(new Remote(posts)) {
-  pending_end_.previous_ = pending_end_.next_ = &pending_end_;
-}
+TaskQueue::TaskQueue(const PostHandle& posts, Dispatcher& dispatcher, bool simulated)
+    : in_place_batch_(simulated ? kMaxInPlaceSimulated : kInPlacePerLook),
+      in_place_left_(in_place_batch_),
+      dispatcher_(&dispatcher),
+      remote_(new Remote(posts)) {}
 
 TaskQueue::~TaskQueue() {
   small_.clear();
@@ -56,12 +66,27 @@ TaskQueue::~TaskQueue() {
   delete remote_;
 }
 
-void TaskQueue::bindToThread() {
+uint64_t TaskQueue::threadNumber() {
   static std::atomic<uint64_t> threads{0};
   if (thread_ == 0) {
     thread_ = threads.fetch_add(1, std::memory_order_relaxed) + 1;
   }
-  owner_.store(thread_, std::memory_order_relaxed);
+  return thread_;
+}
+
+void TaskQueue::bindToThread() { owner_.store(threadNumber(), std::memory_order_relaxed); }
+
+bool TaskQueue::renewInPlace() {
+  if (in_place_batch_ == kMaxInPlaceSimulated) {
+    in_place_left_ = 0;
+    return false;
+  }
+  const int64_t now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  if (in_place_until_ == 0) {
+    in_place_until_ = now + std::chrono::nanoseconds(kMaxInPlace).count();
+  }
+  in_place_left_ = now < in_place_until_ ? in_place_batch_ : 0;
+  return in_place_left_ != 0;
 }
 
 bool TaskQueue::postTask(Task& task) {
@@ -75,30 +100,76 @@ bool TaskQueue::postTask(Task& task) {
   if (ended()) {
     return false;
   }
-  remote_->late.push_back(&task);
+  remote_->late.add(task);
   return true;
 }
 
+void TaskQueue::deliver(Task& task) noexcept {
+  if (!postTask(task) && enter(&task)) {
+    task.refuseTask();
+    leave();
+  }
+}
+
+// After the end. Whoever comes first also does what the others bring meanwhile.
+bool TaskQueue::enter(Task* brought) {
+  const MutexLock lock(remote_->lock);
+  if (remote_->visited) {
+    if (brought != nullptr) {
+      remote_->late.add(*brought);
+    }
+    return false;
+  }
+  remote_->visited = true;
+  references_.fetch_add(1, std::memory_order_relaxed);  // the caller has one
+  owner_.store(threadNumber(), std::memory_order_relaxed);
+  return true;
+}
+
+void TaskQueue::leave() {
+  for (Task* late = nullptr;;) {
+    while (!empty() || !pending_.empty()) {
+      if (!empty()) {
+        runFirst();
+      } else {
+        pending_.takeFirst().abandonOperation();
+      }
+    }
+    {
+      const MutexLock lock(remote_->lock);
+      if (remote_->late.empty()) {
+        owner_.store(kNoThread, std::memory_order_relaxed);
+        remote_->visited = false;
+        break;
+      }
+      late = &remote_->late.takeFirst();
+    }
+    late->refuseTask();
+  }
+  releaseShared();
+}
+
 bool TaskQueue::shutdownRound() {
+  if (ended()) {
+    return false;
+  }
   const Running running(this);
   bool any = false;
-  for (; pending_end_.next_ != &pending_end_; any = true) {
-    PendingOperation& operation = *pending_end_.next_;
-    operation.unlist();
-    operation.abandonOperation();
+  for (; !pending_.empty(); any = true) {
+    pending_.takeFirst().abandonOperation();
   }
   for (; !empty(); any = true) {
     runFirst();
   }
-  std::vector<Task*> late;
-  {
-    const MutexLock lock(remote_->lock);
-    late.swap(remote_->late);
+  for (Task* late = remote_->takeLate(); late != nullptr; late = remote_->takeLate()) {
+    late->refuseTask();
+    any = true;
   }
-  for (Task* const task : late) {
-    task->refuseTask();
+  // What is left waits for other threads, or for itself.
+  if (!any && !waiting_.empty()) {
+    any = waiting_.first().endFutileWaits(waiting_);
   }
-  return any || !late.empty();
+  return any;
 }
 
 bool TaskQueue::endShutdown(bool force) {

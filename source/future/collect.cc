@@ -10,13 +10,6 @@
 #include "nuncio/future/internal/join.h"
 
 namespace nuncio::future_internal {
-namespace {
-
-// How deep joins that wait for joins are stopped in each other; what is deeper stops as a task.
-constexpr int kMaxStopDepth = 32;
-thread_local int stop_depth = 0;
-
-}  // namespace
 
 void* Join::allocateSlots(std::size_t count) noexcept {
   return count <= SIZE_MAX / sizeof(Slot) ? std::malloc(count * sizeof(Slot)) : nullptr;
@@ -24,103 +17,80 @@ void* Join::allocateSlots(std::size_t count) noexcept {
 
 void Join::freeSlots(void* slots) noexcept { std::free(slots); }
 
-bool Join::launch() noexcept {
+void Join::launch(bool decided) noexcept {
+  decided_ = decided;
   if (here_) {
-    node_.phase_ = kWaiting;
-    return true;
+    start();
+  } else {
+    startNode(node_);
   }
-  if (startNode(node_)) {
-    return true;
-  }
-  for (std::size_t i = 0; i < count_; ++i) {
-    if (Node* const upstream = std::exchange(slots_[i].upstream_, nullptr); upstream != nullptr) {
-      cancelFromHandle(*upstream);
-      dropFromHandle(*upstream, true);
-    }
-  }
-  return false;
 }
 
-void Join::runStep() noexcept {
-  if (node_.phase_ == kStopping) {
-    stopInputs();
-    return;
-  }
-  for (std::size_t i = 0; i < count_; ++i) {
-    if (slots_[i].upstream_ != nullptr) {
-      attachHere(*slots_[i].upstream_, slots_[i]);
+void Join::start() noexcept {
+  if (!here_) {
+    node_.unset(kQueued);
+    for (std::size_t i = 0; i < count_; ++i) {
+      if (slots_[i].upstream_ != nullptr) {
+        attachHere(*slots_[i].upstream_, slots_[i]);
+      }
     }
   }
   node_.phase_ = kWaiting;
   if (node_.has(kCancelled)) {
-    stop();
-  }
-}
-
-// Before it waits, the start sees to it; when it is finished, or about to be, there is nothing to do.
-void Join::stop() noexcept {
-  if (node_.phase_ == kWaiting) {
     node_.set(kNoResult);
+    finish();
+  } else if (decided_) {
     finish();
   }
 }
 
+// Has its result, or kNoResult.
 void Join::finish() noexcept {
   if (waiting_ == 0) {
     node_.phase_ = kFinished;
     complete(node_);
     return;
   }
+  const EndingScope scope(*node_.loop_);
+  askInputs();
+}
+
+void Join::askInputs() noexcept {
   node_.phase_ = kStopping;
-  if (stop_depth == kMaxStopDepth) {
-    node_.loop_->add(node_);
-    return;
-  }
-  ++stop_depth;
-  stopInputs();
-  --stop_depth;
-}
-
-// Runs functions of users, which may complete other inputs, and cancel or drop this.
-void Join::stopInputs() noexcept {
   for (std::size_t i = 0; i < count_; ++i) {
-    Slot& slot = slots_[i];
-    if (slot.upstream_ == nullptr) {
-      continue;
+    if (slots_[i].upstream_ != nullptr) {
+      slots_[i].set(kEnding);
+      node_.loop_->addEnding(slots_[i]);
     }
-    if (slot.upstream_->has(kDone)) {
-      ++stragglers_;
-    } else {
-      abandonUpstream(slot);
-    }
-  }
-  node_.phase_ = kFinished;
-  complete(node_);
-}
-
-// A result that nobody wants any more.
-void Join::discard(Slot& slot) noexcept {
-  const uint8_t phase = node_.phase_;
-  Node& upstream = *std::exchange(slot.upstream_, nullptr);
-  upstream.leave();
-  switch (phase) {
-    case kWaiting:  // the loop shuts down
-      stop();
-      break;
-    case kFinished:
-      if (--stragglers_ == 0 && left_) {
-        node_.free();
-      }
-      break;
-    default:  // it is about to stop, and finds this one gone
-      break;
   }
 }
 
-void Join::left() noexcept {
-  left_ = true;
-  if (stragglers_ == 0) {
-    node_.free();
+// An EndingScope is open. Before it waits, the start sees to it, and while it takes a result, what takes it.
+void Join::stop(const Failure* reason) noexcept {
+  if (reason != nullptr && reason_ == nullptr) {
+    reason_ = shareFailure(reason);
+  }
+  if (node_.phase_ == kWaiting) {
+    node_.set(kNoResult);
+    askInputs();
+  } else if (node_.phase_ == kStopping) {
+    node_.set(kNoResult);
+  }
+}
+
+void Join::endSlot(Slot& slot) noexcept {
+  if (node_.phase_ == kWaiting) {  // the loop shuts down
+    node_.set(kNoResult);
+    waiting_ -= slot.upstream_ == nullptr ? 1 : 0;  // it was taken out of a circle
+    finish();
+  } else if (!slot.upstream_->has(kDone)) {
+    askToStop(slot.upstream_, reason_);
+  } else {
+    discardInput(slot);
+    if (--waiting_ == 0) {
+      node_.phase_ = kFinished;
+      complete(node_);
+    }
   }
 }
 

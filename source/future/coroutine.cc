@@ -4,32 +4,43 @@
 
 namespace nuncio::future_internal {
 
-void CoroutineState::cancel() noexcept {
-  // Coroutines may await each other to any depth: they are all taken away from what they wait for, and then destroyed,
-  // the innermost first.
-  CoroutineState* innermost = nullptr;
-  for (CoroutineState* state = this; state != nullptr;) {
-    state->cancelled = true;
-    if (state->awaiting == nullptr || state->awaiting->has(kQueued)) {
-      break;  // it ends at its next co_await, or when its task comes
-    }
-    if (state->awaiting->upstream_ == nullptr) {
-      state->awaiting->set(kCancelled);  // on its way to its loop
-      break;
-    }
-    Node& upstream = detachUpstream(*std::exchange(state->awaiting, nullptr));
-    state->outer = std::exchange(innermost, state);
-    state = upstream.has(kDone) ? nullptr : upstream.coroutine();
-    if (state == nullptr) {
-      cancelNode(&upstream);
-    } else {
-      upstream.set(kCancelled);
-    }
+Node* CoroutineState::stop(const Failure* why) noexcept {
+  if (cancelled) {
+    return nullptr;
   }
-  while (innermost != nullptr) {
-    CoroutineState* const next = innermost->outer;
-    innermost->frame.destroy();
-    innermost = next;
+  cancelled = true;
+  if (awaiting == nullptr && why != nullptr) {
+    reason = shareFailure(why);
+  }
+  return awaiting;
+}
+
+void CoroutineState::resume() noexcept {
+  CoroutineRun this_run;
+  run = &this_run;
+  if (cancelled) {
+    frame.destroy();
+  } else {
+    frame.resume();
+  }
+  // Now the frame may be gone, with this, or run on another thread.
+  if (this_run.answer != nullptr) {
+    this_run.answer(this_run.away);
+  }
+  if (this_run.completed != nullptr) {
+    complete(*this_run.completed);
+  } else if (this_run.answer == nullptr && !this_run.left) {
+    run = nullptr;
+    if (cancelled) {  // while it ran: what it waits for now is not wanted
+      const EndingScope scope(*loop);
+      AwaitNode& waiting = *awaiting;
+      if (waiting.upstream_ == nullptr && !waiting.has(kQueued)) {
+        waiting.set(kEnding);
+        queueTask(waiting);
+      } else {
+        askToStop(&waiting, reason);
+      }
+    }
   }
 }
 
@@ -42,19 +53,13 @@ void AwaitNode::runTask() noexcept {
   if (has(kCancelled) || loop_->closing()) {
     coroutine.cancelled = true;
   }
-  if (coroutine.cancelled) {
-    discard();
-    coroutine.frame.destroy();
-  } else {
-    coroutine.frame.resume();
+  if (coroutine.cancelled && upstream_ != nullptr) {
+    discardInput(*this);
   }
+  coroutine.resume();
 }
 
-bool TaskAwaiter::await_suspend(std::coroutine_handle<> frame) noexcept {
-  if (coroutine_.cancelled) {
-    frame.destroy();
-    return true;
-  }
+bool TaskAwaiter::await_suspend(std::coroutine_handle<> /*frame*/) noexcept {
   loop_ = coroutine_.loop;
   if (loop_ == nullptr) {
     failure_ = failed<void>(Reason::NoDispatcher);
@@ -66,14 +71,11 @@ bool TaskAwaiter::await_suspend(std::coroutine_handle<> frame) noexcept {
     loop_->add(*this);
     return true;
   }
-  if (loop_->postTask(*this)) {
-    return true;  // it may have gone on already, on another thread
+  if (coroutine_.run != nullptr) {
+    std::exchange(coroutine_.run, nullptr)->left = true;
   }
-  coroutine_.awaiting = nullptr;
-  failure_ = failed<void>(Reason::LoopGone);
-  return false;
+  loop_->deliver(*this);  // it may have gone on already, on another thread
+  return true;
 }
-
-Node* awaitedBy(const CoroutineState* state) noexcept { return state != nullptr ? state->awaiting : nullptr; }
 
 }  // namespace nuncio::future_internal

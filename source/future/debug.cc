@@ -1,11 +1,15 @@
 #include "nuncio/future/debug.h"
 
 #include <cstddef>
+#include <exception>
 #include <source_location>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
+#include "nuncio/common/assert.h"
+#include "nuncio/common/logging.h"
 
 namespace nuncio::future_internal {
 namespace {
@@ -39,11 +43,31 @@ std::vector<const Node*> inputsOf(const Node& node) {
 
 }  // namespace
 
+void reportCircle(const Node& node) noexcept {
+  if constexpr (assert_internal::kDebug) {
+    try {
+      std::string circle;
+      std::size_t lines = 0;
+      const Node* other = &node;
+      do {
+        if (++lines <= kMaxLines) {
+          absl::StrAppend(&circle, "\n", describe(*other));
+        }
+        other = other->consumer();
+      } while (other != &node);
+      NUNCIO_LOG(Future, err, "futures wait for each other, each for the one before, the first for the last:{}",
+                 circle);
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): without memory nothing is said
+    }
+  }
+}
+
 std::string traceNode(const Node* node) {
   if (node == nullptr) {
     return "";
   }
-  if (!touchable(node->loop_)) {
+  const TaskQueue::Visit visit(node->loop_);
+  if (!visit.admitted()) {
     return "(its stages are another thread's)\n";
   }
   std::string trace;

@@ -27,17 +27,15 @@ private:
   Function function_;
 };
 
-// Runs `function(refused)` on the loop's thread. False when the loop is gone, or without memory.
+// Runs `function(refused)` on the loop's thread; once the loop is gone, here, or on the thread that visits it at the
+// moment. False without memory. Any thread.
 template <class Function>
 bool handOver(TaskQueue& loop, Function function) noexcept {
   auto* const task = new (std::nothrow) HandedOver<Function>(loop, function);
   if (task == nullptr) {
     return false;
   }
-  if (!loop.postTask(*task)) {
-    delete task;
-    return false;
-  }
+  loop.deliver(*task);
   return true;
 }
 

@@ -12,10 +12,17 @@
 #include "source/future/failure.h"
 #include "source/future/hand_over.h"
 
-namespace nuncio::future_internal {
+namespace nuncio {
 namespace {
 
-constexpr std::chrono::microseconds kMaxInPlace{500};
+// Of the outermost EndingScope of this thread: nested ones below this address leave their tasks to those above; 0: none
+// is open.
+thread_local constinit uintptr_t ending_floor = 0;
+
+}  // namespace
+
+namespace future_internal {
+namespace {
 
 void freeBlock(Block* block) noexcept {
   TaskQueue* const loop = block->loop;
@@ -39,6 +46,8 @@ void dropHere(Node& node, bool quiet) noexcept {
   node.set(quiet ? kDropped | kQuiet : kDropped);
   if (node.has(kDone)) {
     completeDropped(node);
+  } else {
+    node.handleDropped();
   }
 }
 
@@ -136,54 +145,120 @@ void completeDropped(Node& node) noexcept {
   if (!node.has(kQuiet)) {
     reportDropped(node.failure(), node.place_);
   }
-  node.leave();
+  discardResult(node);
+}
+
+void discardResult(Node& node) noexcept {
+  for (Node* done = &node; done != nullptr;) {
+    Node* const source = done->has(kPasses) ? std::exchange(done->upstream_, nullptr) : nullptr;
+    done->leave();
+    done = source;
+  }
 }
 
 bool attachElsewhere(Node& upstream, Node& node) noexcept {
   return handOver(*node.loop_, [&upstream, &node](bool refused) {
     if (refused) {
-      node.set(kCancelled);
+      node.set(kCancelled | kEnding);
     }
     attachHere(upstream, node);
     if (node.has(kCancelled)) {
-      cancelNode(&upstream);
+      cancelNode(&upstream, node.failure());
     }
   });
 }
 
-void cancelNode(Node* node) noexcept {
-  while (!node->has(kDone)) {
-    node->set(kCancelled);
-    if (node->upstream_ == nullptr) {
-      node->cancelHere();
+void askToStop(Node* node, const Failure* reason) noexcept {
+  while (node != nullptr && !node->has(kDone | kCancelled)) {
+    node->set(kCancelled | kEnding);
+    if (node->has(kQueued)) {
+      // What it waited for is done, so that only its own end is left; at once, unless it is still on its way here.
+      if (node->linked()) {
+        node->loop_->addEnding(*node);
+      }
       return;
     }
-    node = node->upstream_;
+    Node* const upstream = node->upstream_;
+    node = upstream != nullptr && !upstream->has(kDone) ? upstream : node->stopHere(reason);
   }
 }
 
-Node& detachUpstream(Node& waiting) noexcept {
+void cancelNode(Node* node, const Failure* reason) noexcept {
+  if (node->loop_ == nullptr) {  // a coroutine that runs for the first time, and has no loop yet
+    node->stopHere(reason);
+    return;
+  }
+  const EndingScope scope(*node->loop_);
+  askToStop(node, reason);
+}
+
+Node& detachUpstream(Node& waiting, bool quiet) noexcept {
+  waiting.unlink();
   Node& upstream = *std::exchange(waiting.upstream_, nullptr);
   upstream.downstream_ = nullptr;
-  upstream.set(kDropped | kQuiet);
+  upstream.set(quiet ? kDropped | kQuiet : kDropped);
   return upstream;
 }
 
-bool touchable(const TaskQueue* loop) noexcept { return loop == nullptr || loop->onLoopThread() || loop->ended(); }
+bool Node::endFutileWaits(LinkedList<Task>& waiting) noexcept {
+  // Each node has one consumer, so that the way from it leads to an end, or into a circle. What leads to an end is
+  // marked, so that all ways together are gone once.
+  Node* in_circle = nullptr;
+  for (Task* task = &waiting.first(); task != nullptr && in_circle == nullptr; task = waiting.after(*task)) {
+    Node* const start = static_cast<Node*>(task);
+    // Floyd's tortoise and hare (Knuth, The Art of Computer Programming, vol. 2, 3.1, exercise 6).
+    Node* hare = start;
+    for (Node* tortoise = start; hare != nullptr && !hare->has(kSeen); tortoise = tortoise->consumer()) {
+      hare = hare->consumer();
+      hare = hare != nullptr && !hare->has(kSeen) ? hare->consumer() : hare;
+      if (hare != nullptr && !hare->has(kSeen) && hare == tortoise->consumer()) {
+        in_circle = hare;
+        break;
+      }
+    }
+    for (Node* node = start; in_circle == nullptr && node != nullptr && !node->has(kSeen); node = node->consumer()) {
+      node->set(kSeen);
+    }
+  }
+  for (Task* task = &waiting.first(); task != nullptr; task = waiting.after(*task)) {
+    for (Node* node = static_cast<Node*>(task); node != nullptr && node->has(kSeen); node = node->consumer()) {
+      node->unset(kSeen);
+    }
+  }
+  if (in_circle == nullptr) {
+    return false;
+  }
+  reportCircle(*in_circle);
+  while (!in_circle->linked()) {  // the one that waits; the others are its neighbours' futures
+    in_circle = in_circle->consumer();
+  }
+  detachUpstream(*in_circle, /*quiet=*/true);
+  in_circle->set(kCancelled);
+  queueTask(*in_circle);
+  return true;
+}
 
 void dropFromHandle(Node& node, bool quiet) noexcept {
-  if (touchable(node.loop_) ||
-      (!handOver(*node.loop_, [&node, quiet](bool) { dropHere(node, quiet); }) && node.loop_->ended())) {
-    dropHere(node, quiet);
-  }  // else there is no memory to tell the loop: when it is done, it stays
+  {
+    const TaskQueue::Visit visit(node.loop_);
+    if (visit.admitted()) {
+      dropHere(node, quiet);
+      return;
+    }
+  }
+  // Without memory to tell the loop, the node stays when it is done.
+  handOver(*node.loop_, [&node, quiet](bool) { dropHere(node, quiet); });
 }
 
 void cancelFromHandle(Node& node) noexcept {
-  if (touchable(node.loop_)) {
-    cancelNode(&node);
-  } else {
-    handOver(*node.loop_, [&node](bool) { cancelNode(&node); });
+  {
+    const TaskQueue::Visit visit(node.loop_);
+    if (visit.admitted()) {
+      cancelNode(&node);
+      return;
+    }
   }
+  handOver(*node.loop_, [&node](bool) { cancelNode(&node); });
 }
 
 void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quiet) noexcept {
@@ -198,20 +273,6 @@ void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quie
   if (loop != nullptr) {
     loop->release();
   }
-}
-
-bool InPlace::inTime(const TaskQueue& loop) {
-  // Of one thread's loops, which take turns.
-  static thread_local const TaskQueue* last_loop = nullptr;
-  static thread_local uint64_t iteration = 0;
-  static thread_local std::chrono::steady_clock::time_point until;
-  const auto now = std::chrono::steady_clock::now();
-  if (last_loop != &loop || iteration != loop.iteration()) {
-    last_loop = &loop;
-    iteration = loop.iteration();
-    until = now + kMaxInPlace;
-  }
-  return now < until;
 }
 
 TaskQueue& taskQueueOf(Dispatcher& dispatcher) { return dispatcher.taskQueue(); }
@@ -230,7 +291,33 @@ void assignWaitStatus(WaitResult result, absl::Status* status) {
     case WaitResult::Invalid:
       *status = failed<void>(Reason::Invalid).status();
       break;
+    case WaitResult::NoMemory:
+      *status = failed<void>(Reason::NoMemory).status();
+      break;
   }
 }
 
-}  // namespace nuncio::future_internal
+}  // namespace future_internal
+
+EndingScope::EndingScope(TaskQueue& loop) noexcept : loop_(loop) {
+  loop_.retain();
+  ++loop_.ending_scopes_;
+}
+
+EndingScope::~EndingScope() {
+  const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  const uintptr_t floor = ending_floor;
+  if (floor == 0) {
+    ending_floor = here - TaskQueue::kStackBytes;
+  }
+  if (loop_.ending_scopes_ == 1 || here >= ending_floor) {
+    while (!loop_.ending_.empty()) {
+      loop_.ending_.takeFirst().runTask();
+    }
+  }
+  ending_floor = floor;
+  --loop_.ending_scopes_;
+  loop_.release();
+}
+
+}  // namespace nuncio

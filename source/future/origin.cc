@@ -1,28 +1,27 @@
 #include "nuncio/future/internal/origin.h"
 
-#include <chrono>
-#include <climits>
-#include <ctime>
+#include <cstdint>
 #include <exception>
-#include <linux/futex.h>
 #include <memory>
 #include <new>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include <utility>
 
 #include "nuncio/common/logging.h"
+#include "nuncio/future/future.h"
 #include "source/future/hand_over.h"
+#include "source/future/thread_wait.h"
 
 namespace nuncio::future_internal {
 namespace {
 
-void callHandler(OriginBase::CancelHandler* handler) noexcept {
-  if (handler == nullptr) {
-    return;
-  }
+// Of ThreadWait's state.
+constexpr uint32_t kResult = 1;
+constexpr uint32_t kThreadWaits = 2;
+
+// Runs a handler that users gave.
+void callHandler(OriginBase::CancelHandler& handler, const Failure* reason) noexcept {
   try {
-    handler->cancelled();
+    handler.cancelled(reason, nullptr);
   } catch (const std::exception& e) {
     NUNCIO_LOG(Future, err, "a promise's onCancel threw: {}; it is ignored", e.what());
   } catch (...) {
@@ -36,44 +35,54 @@ OriginBase::~OriginBase() { delete on_cancel_.load(std::memory_order_relaxed); }
 
 OriginBase::Settled OriginBase::settleElsewhere(bool stays) noexcept {
   const uint32_t before = state_.fetch_or(kSet, std::memory_order_acq_rel);
-  if ((before & kStopped) != 0) {
+  if ((before & (kStopped | kLinked)) == kStopped) {
     return Settled::Late;
   }
   if (on_cancel_.load(std::memory_order_relaxed) != nullptr) {
     forgetCancelHandler();
   }
   if ((before & kWaiting) != 0) {
-    ::syscall(SYS_futex, &state_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+    wakeThreads(&state_);
   }
-  if ((before & (kConsumerGone | kMuted)) == kConsumerGone) {
-    reportDropped(node_.failure(), node_.place_);
+  if ((before & (kConsumerGone | kMuted | kStopped)) == kConsumerGone) {
+    reportDropped(node().failure(), node().place_);
   }
   if ((before & kBound) != 0) {
-    if (!node_.loop_->onLoopThread()) {
-      if (node_.loop_->postTask(node_)) {
-        return Settled::Done;
+    if (!node().loop_->onLoopThread()) {
+      node().loop_->deliver(node());
+      return Settled::Done;
+    }
+    if (!node().has(kDone)) {  // else it has been abandoned
+      if ((before & kStopped) != 0) {
+        node().set(kNoResult);
       }
-    } else if (!node_.has(kDone)) {  // else it has been abandoned
       unlist();
-      complete(node_);
+      complete(node());
     }
   }
   return !stays && producerGone() ? Settled::DoneAndFree : Settled::Done;
 }
 
 void OriginBase::onCancel(CancelHandler* handler) noexcept {
-  // Sequentially consistent, as in runCancelHandler(): one of the two sees what the other did.
+  // Sequentially consistent, as in takeCancelHandler(): one of the two sees what the other did.
   delete on_cancel_.exchange(handler, std::memory_order_seq_cst);
   if ((state_.load(std::memory_order_seq_cst) & kStopped) != 0) {
-    runCancelHandler();
+    if (const std::unique_ptr<CancelHandler> own(takeCancelHandler()); own != nullptr) {
+      callHandler(*own, nullptr);
+    }
   }
 }
 
 void OriginBase::forgetCancelHandler() noexcept { delete on_cancel_.exchange(nullptr, std::memory_order_acq_rel); }
 
-void OriginBase::runCancelHandler() noexcept {
-  const std::unique_ptr<CancelHandler> handler(on_cancel_.exchange(nullptr, std::memory_order_seq_cst));
-  callHandler(handler.get());
+OriginBase::CancelHandler* OriginBase::takeCancelHandler() noexcept {
+  return on_cancel_.exchange(nullptr, std::memory_order_seq_cst);
+}
+
+// Linked: what is to stop may be of this loop.
+Node* OriginBase::askProducer(const Failure* reason) noexcept {
+  const std::unique_ptr<CancelHandler> handler(takeCancelHandler());
+  return handler != nullptr ? handler->cancelled(reason, node().loop_) : nullptr;
 }
 
 bool OriginBase::producerGone() noexcept {
@@ -88,51 +97,46 @@ void OriginBase::bindElsewhere(TaskQueue& loop) noexcept {
   const bool was_set = (state_.fetch_or(kBound, std::memory_order_acq_rel) & kSet) != 0;
   if (!handOver(loop, [this, was_set](bool refused) { finishBinding(was_set, refused); })) {
     binding_ = false;
-    stopUnbound();
-    node_.set(kDone | kNoResult);
+    stopUnbound(nullptr);
+    node().set(kDone | kNoResult);
   }
 }
 
 void OriginBase::finishBinding(bool was_set, bool refused) noexcept {
   binding_ = false;
-  if (blockOf(node_).nodes == 0) {  // the consumer has left
+  if (blockOf(node()).nodes == 0) {  // the consumer has left
     if (consumerGone()) {
-      freeOrigin(node_);
+      freeOrigin(node());
     }
-  } else if (!node_.has(kDone)) {
-    if (refused) {
+  } else if (!node().has(kDone)) {
+    if (was_set) {
+      if (refused || stopped()) {
+        node().set(kNoResult);
+      }
+      complete(node());
+    } else if (refused) {
       abandonOperation();
-    } else if (was_set) {
-      complete(node_);
     } else {
-      node_.loop_->addPending(*this);
+      node().loop_->addPending(*this);
+      if (node().has(kCancelled)) {
+        node().unset(kCancelled);
+        cancelNode(&node());
+      }
     }
   }
 }
 
 bool OriginBase::wait(int64_t timeout_nanoseconds) noexcept {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  for (;;) {
-    uint32_t state = state_.load(std::memory_order_acquire);
-    if ((state & (kSet | kStopped)) != 0) {
-      return true;
-    }
-    if ((state & kWaiting) == 0) {
-      state_.fetch_or(kWaiting, std::memory_order_acq_rel);
-      continue;
-    }
-    timespec timeout{};
-    if (timeout_nanoseconds >= 0) {
-      const int64_t left = timeout_nanoseconds - (Clock::now() - start) / std::chrono::nanoseconds(1);
-      if (left <= 0) {
-        return false;
-      }
-      timeout.tv_sec = left / 1'000'000'000;
-      timeout.tv_nsec = left % 1'000'000'000;
-    }
-    // Returns at once when the state is another by now, and at times for no reason.
-    ::syscall(SYS_futex, &state_, FUTEX_WAIT_PRIVATE, state, timeout_nanoseconds >= 0 ? &timeout : nullptr, nullptr, 0);
+  return waitOnState(state_, kWaiting, timeout_nanoseconds, isDone);
+}
+
+bool ThreadWait::wait(int64_t timeout_nanoseconds) noexcept {
+  return waitOnState(state_, kThreadWaits, timeout_nanoseconds, [](uint32_t state) { return (state & kResult) != 0; });
+}
+
+void ThreadWait::wake() noexcept {
+  if ((state_.fetch_or(kResult, std::memory_order_acq_rel) & kThreadWaits) != 0) {
+    wakeThreads(&state_);
   }
 }
 
@@ -146,9 +150,15 @@ bool OriginBase::stop() noexcept {
   return false;
 }
 
-void OriginBase::stopUnbound() noexcept {
-  if (stop()) {
-    runCancelHandler();
+void OriginBase::stopUnbound(const Failure* reason) noexcept {
+  if ((state_.load(std::memory_order_acquire) & kLinked) != 0) {
+    if ((state_.fetch_or(kStopped, std::memory_order_seq_cst) & (kSet | kStopped)) == 0) {
+      askProducer(reason);
+    }
+  } else if (stop()) {
+    if (const std::unique_ptr<CancelHandler> handler(takeCancelHandler()); handler != nullptr) {
+      callHandler(*handler, reason);
+    }
   }
 }
 
@@ -158,7 +168,7 @@ bool OriginBase::dropUnbound(bool quiet) noexcept {
     // A failure is read before this leaves, since the producer may free it then; one that comes later the producer
     // reports.
     if (!quiet && (state & (kSet | kStopped)) == kSet) {
-      reportDropped(node_.failure(), node_.place_);
+      reportDropped(node().failure(), node().place_);
       quiet = true;
     }
   } while (!state_.compare_exchange_weak(state, state | (quiet ? kConsumerGone | kMuted : uint32_t{kConsumerGone}),
@@ -166,44 +176,95 @@ bool OriginBase::dropUnbound(bool quiet) noexcept {
   return (state & kProducerGone) != 0;
 }
 
-void OriginBase::cancelBound() noexcept {
-  if (stop()) {
-    unlist();
-    abandonOperation();
+Node* OriginBase::stopBound(const Failure* reason) noexcept {
+  if (binding_) {
+    return nullptr;
   }
+  if ((state_.load(std::memory_order_acquire) & kLinked) != 0) {
+    const uint32_t before = state_.fetch_or(kStopped, std::memory_order_seq_cst);
+    if ((before & kSet) == 0) {
+      return (before & kStopped) == 0 ? askProducer(reason) : nullptr;
+    }
+  } else if (stop()) {
+    unlist();
+    stopping_ = takeCancelHandler();
+    if (stopping_ != nullptr) {  // runs functions of users
+      stopping_->reason_ = reason != nullptr ? shareFailure(reason) : nullptr;
+      node().phase_ = kStopping;
+      node().loop_->addEnding(node());
+      return nullptr;
+    }
+  }
+  // Or its result is on its way from another thread, and not wanted any more.
+  state_.fetch_or(kStopped, std::memory_order_relaxed);
+  unlist();
+  node().set(kNoResult);
+  complete(node());
+  return nullptr;
+}
+
+void OriginBase::runStopping() noexcept {
+  node().phase_ = kPending;
+  const std::unique_ptr<CancelHandler> handler(std::exchange(stopping_, nullptr));
+  callHandler(*handler, handler->reason_);
+  node().set(kNoResult);
+  complete(node());
 }
 
 void OriginBase::abandonOperation() noexcept {
-  state_.fetch_or(kStopped, std::memory_order_seq_cst);
-  node_.set(kNoResult);
-  // First taken out, since the node may go when it is complete.
-  const std::unique_ptr<CancelHandler> handler(on_cancel_.exchange(nullptr, std::memory_order_seq_cst));
-  complete(node_);
-  callHandler(handler.get());
+  const uint32_t before = state_.fetch_or(kStopped, std::memory_order_seq_cst);
+  if ((before & (kLinked | kSet)) == kLinked) {
+    if ((before & kStopped) == 0) {
+      if (Node* const next = askProducer(nullptr); next != nullptr) {
+        cancelNode(next);
+      }
+    }
+    return;  // until it answers
+  }
+  if ((before & kSet) == 0) {
+    if (const std::unique_ptr<CancelHandler> handler(takeCancelHandler()); handler != nullptr) {
+      callHandler(*handler, nullptr);
+    }
+  }
+  node().set(kNoResult);
+  complete(node());
 }
 
 void OriginBase::delivered() noexcept {
-  if (node_.has(kDone)) {
-    undelivered();
+  if (node().has(kDone)) {
+    if (producerGone()) {
+      freeOrigin(node());
+    }
     return;
   }
   // The producer has left, and the consumer is on this thread.
-  state_.store(state_.load(std::memory_order_relaxed) | kProducerGone, std::memory_order_relaxed);
+  const uint32_t state = state_.load(std::memory_order_relaxed);
+  state_.store(state | kProducerGone, std::memory_order_relaxed);
+  if ((state & kStopped) != 0) {
+    node().set(kNoResult);
+  }
   unlist();
-  complete(node_);
+  complete(node());
 }
 
-void OriginBase::undelivered() noexcept {
-  if (producerGone()) {
-    freeOrigin(node_);
+void OriginBase::refused() noexcept {
+  if (!node().has(kDone)) {
+    node().set(kNoResult);
+  }
+  delivered();
+}
+
+void assignReason(const Failure* reason, absl::Status* status) {
+  if (reason != nullptr) {
+    assignStatus(reason, status);
+  } else {
+    *status = failed<void>(Reason::Cancelled).status();
   }
 }
 
 // Counted: by the link, the handler, and each task on its way.
 struct CancelLink::Shared {
-  Shared(TaskQueue& queue, void* what, void (*how)(void* target)) : loop(queue), target(what), cancel(how) {
-    loop.retain();
-  }
+  Shared(TaskQueue& queue, void* what, Stop how) : loop(queue), target(what), stop(how) { loop.retain(); }
   ~Shared() { loop.release(); }
   Shared* share() {
     references.fetch_add(1, std::memory_order_relaxed);
@@ -214,12 +275,13 @@ struct CancelLink::Shared {
       delete this;
     }
   }
+  Node* stopTarget(const Failure* reason) { return target != nullptr ? stop(target, reason) : nullptr; }
 
   class Handler;
 
   TaskQueue& loop;
   void* target;  // the loop's thread; null when it is gone
-  void (*const cancel)(void* target);
+  const Stop stop;
   std::atomic<int> references{1};  // released and acquired, as counts of owners are
 };
 
@@ -227,26 +289,40 @@ class CancelLink::Shared::Handler final : public OriginBase::CancelHandler {
 public:
   explicit Handler(Shared* shared) : shared_(shared->share()) {}
   ~Handler() override { shared_->release(); }
-  void cancelled() override {
-    Shared* const shared = shared_->share();
-    const auto stop = [shared](bool) {
-      if (shared->target != nullptr) {
-        shared->cancel(shared->target);
-      }
-      shared->release();
-    };
-    if (!handOver(shared->loop, stop)) {
-      shared->release();
+  Node* cancelled(const Failure* reason, TaskQueue* here) override {
+    Shared* const shared = shared_;
+    if (&shared->loop == here) {
+      return shared->stopTarget(reason);
     }
+    Failure* const why = reason != nullptr ? shareFailure(reason) : nullptr;
+    shared->share();
+    const auto ask = [shared, why](bool) {
+      {
+        const EndingScope scope(shared->loop);
+        askToStop(shared->stopTarget(why), why);
+      }
+      finish(shared, why);
+    };
+    if (!handOver(shared->loop, ask)) {  // without memory it is not asked, and ends when it ends
+      finish(shared, why);
+    }
+    return nullptr;
   }
 
 private:
+  static void finish(Shared* shared, Failure* why) {
+    if (why != nullptr) {
+      releaseFailure(why);
+    }
+    shared->release();
+  }
+
   Shared* const shared_;
 };
 
-OriginBase::CancelHandler* CancelLink::connect(TaskQueue& loop, void* target, void (*cancel)(void* target)) noexcept {
+OriginBase::CancelHandler* CancelLink::connect(TaskQueue& loop, void* target, Stop stop) noexcept {
   cut();
-  shared_ = new (std::nothrow) Shared(loop, target, cancel);
+  shared_ = new (std::nothrow) Shared(loop, target, stop);
   return shared_ != nullptr ? new (std::nothrow) Shared::Handler(shared_) : nullptr;
 }
 

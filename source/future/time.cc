@@ -1,6 +1,7 @@
 #include "nuncio/future/time.h"
 
 #include <chrono>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -20,13 +21,21 @@ std::string inMilliseconds(std::chrono::nanoseconds duration) {
 // A timer's future.
 class SleepNode final : public ResultNode<void>, public PendingOperation {
 public:
-  void start(std::chrono::nanoseconds delay) {
+  // False without memory.
+  bool start(std::chrono::nanoseconds delay) {
     timer_ = startTimer(*this, delay, [](Node& node) { static_cast<SleepNode&>(node).finish(false); });
+    if (timer_ == nullptr) {
+      return false;
+    }
     loop_->addPending(*this);
+    return true;
   }
 
   void runTask() noexcept override {}
-  void cancelHere() noexcept override { finish(true); }
+  Node* stopHere(const Failure* /*reason*/) noexcept override {
+    finish(true);
+    return nullptr;
+  }
   const char* kind() const noexcept override { return "sleep"; }
 
 private:
@@ -48,19 +57,31 @@ private:
 
 }  // namespace
 
-TimerPtr startTimer(Node& node, std::chrono::nanoseconds delay, void (*expired)(Node& node)) {
-  TimerPtr timer = node.loop_->dispatcher()->createTimer([&node, expired] { expired(node); });
-  timer->enableHRTimer(std::chrono::ceil<std::chrono::microseconds>(delay));
-  return timer;
+TimerPtr startTimer(Node& node, std::chrono::nanoseconds delay, void (*expired)(Node& node)) noexcept {
+  try {
+    TimerPtr timer = node.loop_->dispatcher()->createTimer([&node, expired] { expired(node); });
+    timer->enableHRTimer(std::chrono::ceil<std::chrono::microseconds>(delay));
+    return timer;
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
 }
 
 Failure* deadlineFailure(std::chrono::nanoseconds limit) noexcept {
-  return makeFailure(
-      absl::DeadlineExceededError(absl::StrCat("the future was not ready within ", inMilliseconds(limit))));
+  try {
+    return makeFailure(
+        absl::DeadlineExceededError(absl::StrCat("the future was not ready within ", inMilliseconds(limit))));
+  } catch (const std::bad_alloc&) {
+    return failureFor(Reason::NoMemory);
+  }
 }
 
 Failure* negativeDuration(std::chrono::nanoseconds duration) noexcept {
-  return makeFailure(absl::InvalidArgumentError(absl::StrCat("negative duration: ", inMilliseconds(duration))));
+  try {
+    return makeFailure(absl::InvalidArgumentError(absl::StrCat("negative duration: ", inMilliseconds(duration))));
+  } catch (const std::bad_alloc&) {
+    return failureFor(Reason::NoMemory);
+  }
 }
 
 Future<void> sleepOn(TaskQueue* loop, std::chrono::nanoseconds delay, const std::source_location& place) {
@@ -70,7 +91,10 @@ Future<void> sleepOn(TaskQueue* loop, std::chrono::nanoseconds delay, const std:
   if (loop == nullptr) {
     return Future<void>(failed<void>(Reason::NoDispatcher), place);
   }
-  if (!loop->onLoopThread() || loop->dispatcher() == nullptr) {
+  if (loop->ended()) {
+    return Future<void>(failed<void>(Reason::LoopGone), place);
+  }
+  if (!loop->onLoopThread()) {
     // By way of the loop.
     Promise<void> promise(place);
     Future<void> future = Access::viaLoop(promise.semiFuture(), *loop);
@@ -81,7 +105,10 @@ Future<void> sleepOn(TaskQueue* loop, std::chrono::nanoseconds delay, const std:
   if (node == nullptr) {
     return Future<void>(failed<void>(Reason::NoMemory), place);
   }
-  node->start(delay);
+  if (!node->start(delay)) {
+    node->free();
+    return Future<void>(failed<void>(Reason::NoMemory), place);
+  }
   return Access::future<void>(node);
 }
 

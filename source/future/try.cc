@@ -67,9 +67,10 @@ Failure* makeFailure(std::exception_ptr exception) noexcept {
   return orNoMemory(new (std::nothrow) Failure(std::move(exception)));
 }
 
-Failure* shareFailure(Failure* failure) noexcept {
-  failure->references.fetch_add(1, std::memory_order_relaxed);
-  return failure;
+Failure* shareFailure(const Failure* failure) noexcept {
+  auto* const shared = const_cast<Failure*>(failure);  // NOLINT(cppcoreguidelines-pro-type-const-cast): only the count
+  shared->references.fetch_add(1, std::memory_order_relaxed);
+  return shared;
 }
 
 void releaseFailure(Failure* failure) noexcept {

@@ -181,13 +181,13 @@ TEST(PromiseTest, AnExceptionOfOnCancelIsLoggedAndIgnored) {
   EXPECT_THAT(log.text(), HasSubstr("cannot stop"));
 }
 
-TEST(PromiseTest, IsNotDoneWhenItsFutureIsDropped) {
+TEST(PromiseTest, IsDoneWhenItsFutureIsDropped) {
   Promise<int> promise;
   {
     SemiFuture<int> future = promise.semiFuture();
   }
-  EXPECT_FALSE(promise.done());
-  EXPECT_TRUE(promise.setValue(1));
+  EXPECT_TRUE(promise.done());
+  EXPECT_FALSE(promise.setValue(1));
 }
 
 TEST(SemiFutureTest, GetWaitsForAnotherThread) {

@@ -10,66 +10,118 @@
 namespace nuncio {
 
 class Dispatcher;
+class EndingScope;
 class PostHandle;
 
-// Task: something for a loop to run once. It is linked into the queue itself, so that queueing allocates nothing.
-class Task {
+// A member of a LinkedList, in at most one at a time. Linked both ways, so that it can leave from wherever it stands.
+class ListLink {
 public:
-  Task() = default;
-  Task(const Task&) = delete;
-  Task& operator=(const Task&) = delete;
+  ListLink() = default;
+  ListLink(const ListLink&) = delete;
+  ListLink& operator=(const ListLink&) = delete;
 
+  bool linked() const { return next_ != nullptr; }
+  // Leaves its list, if it is in one.
+  void unlink() {
+    if (next_ != nullptr) {
+      previous_->next_ = next_;
+      next_->previous_ = previous_;
+      next_ = nullptr;
+    }
+  }
+
+protected:
+  ~ListLink() = default;
+
+private:
+  template <class T>
+  friend class LinkedList;
+  ListLink* previous_ = nullptr;  // what it was when it left, once it has left
+  ListLink* next_ = nullptr;      // null: in no list
+};
+
+// A list of what derives from ListLink, first in, first out. It owns nothing, and allocates nothing.
+template <class T>
+class LinkedList {
+public:
+  LinkedList() { end_.previous_ = end_.next_ = &end_; }
+  LinkedList(const LinkedList&) = delete;
+  LinkedList& operator=(const LinkedList&) = delete;
+
+  bool empty() const { return end_.next_ == &end_; }
+  // Not when empty.
+  T& first() { return static_cast<T&>(*end_.next_); }
+  // The one behind `item`; null at the end.
+  T* after(T& item) {
+    ListLink* const next = static_cast<ListLink&>(item).next_;
+    return next != &end_ ? static_cast<T*>(next) : nullptr;
+  }
+  // To the end; `item` is in no list.
+  void add(T& item) {
+    ListLink& link = item;
+    link.previous_ = end_.previous_;
+    link.next_ = &end_;
+    end_.previous_->next_ = &link;
+    end_.previous_ = &link;
+  }
+  // Not when empty.
+  T& takeFirst() {
+    T& item = first();
+    static_cast<ListLink&>(item).unlink();
+    return item;
+  }
+
+private:
+  class End final : public ListLink {};
+  End end_;
+};
+
+// Task: something for a loop to run once. It is linked into the queue itself, so that queueing allocates nothing.
+class Task : public ListLink {
+public:
   virtual void runTask() noexcept = 0;
-  // Instead of runTask(), for what was handed over by postTask(): the loop shuts down. On the thread that shuts it
-  // down.
+  // Instead of runTask(), for what was handed over by postTask() or deliver(): the loop shuts down, or is gone. On the
+  // thread that shuts it down, or on the one that delivers.
   virtual void refuseTask() noexcept = 0;
-
-  Task* next_task_ = nullptr;  // the queue's
+  // The loop shuts down, and has nothing left to do: when some of `waiting`, of which this is the first, wait for each
+  // other, has one of them go without what it waits for, and returns true.
+  virtual bool endFutileWaits(LinkedList<Task>& /*waiting*/) noexcept { return false; }
 
 protected:
   ~Task() = default;
 };
 
 // PendingOperation: something on a loop that waits for the outside world, and wants to know when the loop shuts down.
-class PendingOperation {
+class PendingOperation : public ListLink {
 public:
-  PendingOperation() = default;
-  PendingOperation(const PendingOperation&) = delete;
-  PendingOperation& operator=(const PendingOperation&) = delete;
-
   // The loop shuts down: whatever it waits for will not come any more. It is not listed any more.
   virtual void abandonOperation() noexcept = 0;
 
   // Takes it out of the list, if it is in one.
-  void unlist() {
-    if (next_ != nullptr) {
-      previous_->next_ = next_;
-      next_->previous_ = previous_;
-      previous_ = next_ = nullptr;
-    }
-  }
-
-  PendingOperation* previous_ = nullptr;  // the list's
-  PendingOperation* next_ = nullptr;
+  void unlist() { unlink(); }
 
 protected:
-  ~PendingOperation() { unlist(); }
+  ~PendingOperation() { unlink(); }
 };
 
 // TaskQueue: what futures need of a loop: a queue of tasks that costs a few nanoseconds and no allocation, and a list
 // of what is pending, so that nothing is left waiting for a loop that is gone. An iteration runs tasks in the order in
 // which they were added, those added meanwhile included, within the limits of DispatcherOptions.
 //
+// When the loop has ended, what waits for an answer from another thread is still there (see deliver()). From then on
+// the threads that have to do with it visit the loop one at a time, and "the loop's thread" is the one that does.
+//
 // Threads: the loop's, unless said otherwise. Lifetime: counted; the dispatcher and what is pending on it share it.
 class TaskQueue {
 public:
-  // `posts` and `dispatcher` may be those of a mock.
-  static TaskQueue* create(const PostHandle& posts, Dispatcher& dispatcher);
+  // `posts` and `dispatcher` may be those of a mock. `simulated`: the dispatcher's time does not pass by itself.
+  static TaskQueue* create(const PostHandle& posts, Dispatcher& dispatcher, bool simulated = false);
 
   TaskQueue(const TaskQueue&) = delete;
   TaskQueue& operator=(const TaskQueue&) = delete;
 
-  // Whether the calling thread is the loop's. Any thread; false before the loop first ran and when it is shut down.
+  // Whether the calling thread is the loop's. Any thread; false before the loop first ran, and when it has ended, but
+  // for who visits it then.
   bool onLoopThread() const { return owner_.load(std::memory_order_relaxed) == thread_; }
 
   // The queue of the loop that runs on this thread; null when none does. Any thread.
@@ -78,44 +130,82 @@ public:
   // Continuations that run in place do so while the stack is above this address. 0 where no loop runs.
   static uintptr_t stackFloor() { return stack_floor_; }
 
+  // Queues `task`, which may be waiting (see addWaiting), or queued already.
   void add(Task& task) {
-    task.next_task_ = nullptr;
-    *end_ = &task;
-    end_ = &task.next_task_;
+    task.unlink();
+    tasks_.add(task);
   }
-  bool empty() const { return first_ == nullptr; }
+  bool empty() const { return tasks_.empty(); }
   // Not when empty.
-  void runFirst() {
-    Task& task = *first_;
-    first_ = task.next_task_;
-    if (first_ == nullptr) {
-      end_ = &first_;
-    }
-    task.runTask();
+  void runFirst() { tasks_.takeFirst().runTask(); }
+
+  // Tasks of operations that have been asked to stop do not wait for their turn: they run before whoever asked goes on.
+  // An EndingScope (nuncio/future/internal/node.h) is open then.
+  void addEnding(Task& task) {
+    task.unlink();
+    ending_.add(task);
   }
+  bool endingScopeOpen() const { return ending_scopes_ != 0; }
+
+  // A task that is to be queued when what it waits for is there. It is listed only so that shutdown finds those that
+  // wait for each other, in a circle.
+  void addWaiting(Task& task) { waiting_.add(task); }
 
   // Runs `task` on the loop's thread, or refuses it there while it shuts down. False when the loop is gone for good:
   // then it does neither. Any thread.
   bool postTask(Task& task);
+  // The same, but when the loop is gone for good `task` is refused here and now, or by the thread that visits the loop
+  // at the moment. Any thread.
+  void deliver(Task& task) noexcept;
 
-  void addPending(PendingOperation& operation) {
-    operation.previous_ = pending_end_.previous_;
-    operation.next_ = &pending_end_;
-    operation.previous_->next_ = &operation;
-    pending_end_.previous_ = &operation;
-  }
+  // Whether the calling thread may touch what is of `loop`, for as long as this lives: the loop's own thread may, and
+  // once the loop has ended any other, one at a time. `loop` may be null: then every thread may. Any thread.
+  class Visit {
+  public:
+    explicit Visit(TaskQueue* loop) : loop_(loop) {
+      if (loop != nullptr && !loop->onLoopThread()) [[unlikely]] {
+        admitted_ = loop->ended() && loop->enter(nullptr);
+        entered_ = admitted_;
+      }
+    }
+    ~Visit() {
+      if (entered_) {
+        loop_->leave();
+      }
+    }
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+    bool admitted() const { return admitted_; }
+
+  private:
+    TaskQueue* const loop_;
+    bool admitted_ = true;
+    bool entered_ = false;
+  };
+
+  void addPending(PendingOperation& operation) { pending_.add(operation); }
 
   // Shutting down, or gone: continuations do not run any more.
   bool closing() const { return closing_; }
 
-  // The loop is gone for good: what was pending has been abandoned, and postTask() returns false. Any thread.
+  // The loop is gone for good: what was pending has been abandoned, but for what waits for the answer of another
+  // thread; and postTask() returns false. Any thread.
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
   // Null once the dispatcher is gone.
   Dispatcher* dispatcher() const { return dispatcher_; }
 
-  // Counts the loop's iterations.
-  uint64_t iteration() const { return iteration_; }
+  // Whether one more continuation of a ready future may run in place: for no longer than half a millisecond an
+  // iteration in all (looking at the clock for every 256th), or in simulated time, where a run is to be the same each
+  // time, so many of them.
+  bool spendInPlace() {
+    if (in_place_left_ > 1) [[likely]] {
+      --in_place_left_;
+      return true;
+    }
+    return in_place_left_ == 1 && renewInPlace();
+  }
 
   // Counted references; the loop's own thread counts without atomics. Any thread.
   void retain() {
@@ -143,7 +233,10 @@ public:
 
   // For the dispatcher, in this order.
   void bindToThread();
-  void countIteration() { ++iteration_; }
+  void beginIteration() {
+    in_place_left_ = in_place_batch_;
+    in_place_until_ = 0;
+  }
   class Running {
   public:
     explicit Running(TaskQueue* queue) : outer_(current_), outer_floor_(stack_floor_) {
@@ -206,16 +299,21 @@ private:
     Free* first_ = nullptr;
     std::size_t count_ = 0;
   };
-  class End final : public PendingOperation {
-    void abandonOperation() noexcept override {}
-  };
+  friend class EndingScope;
   struct Remote;
 
-  TaskQueue(const PostHandle& posts, Dispatcher& dispatcher);
+  TaskQueue(const PostHandle& posts, Dispatcher& dispatcher, bool simulated);
   ~TaskQueue();
   void releaseShared();
+  // False when another thread is inside: it sees to `brought`, which may be null.
+  bool enter(Task* brought);
+  void leave();
+  bool renewInPlace();
+  static uint64_t threadNumber();
 
   static constexpr uintptr_t kStackBytes = 64 * 1024;  // in place, below run()
+  static constexpr uint32_t kInPlacePerLook = 256;
+  static constexpr uint32_t kMaxInPlaceSimulated = 10'000;
 
   // Counts threads that ran a loop, since addresses and ids of threads are used again; 0: it never did.
   static constexpr uint64_t kNoThread = ~uint64_t{0};
@@ -226,16 +324,20 @@ private:
   // While the dispatcher lives; much more than there can be references.
   static constexpr int64_t kOpen = int64_t{1} << 40;
 
-  Task* first_ = nullptr;
-  Task** end_ = &first_;
+  LinkedList<Task> tasks_;
+  LinkedList<Task> ending_;
+  LinkedList<Task> waiting_;
+  LinkedList<PendingOperation> pending_;
+  uint32_t ending_scopes_ = 0;  // that are open, nested
+  const uint32_t in_place_batch_;
+  uint32_t in_place_left_;      // before the next look at the clock; 0: no more in this iteration
+  int64_t in_place_until_ = 0;  // steady_clock's nanoseconds; 0: not looked at yet
   bool closing_ = false;
   std::atomic<bool> ended_{false};          // released after the last of what was pending
   std::atomic<uint64_t> owner_{kNoThread};  // relaxed: a thread always sees its own store
   int64_t local_references_ = 0;            // what references_ lacks
-  uint64_t iteration_ = 0;
   FreeList small_;
   FreeList large_;
-  End pending_end_;
   Dispatcher* dispatcher_;
   Remote* const remote_;                    // owned
   std::atomic<int64_t> references_{kOpen};  // released and acquired, as counts of owners are

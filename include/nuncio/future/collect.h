@@ -19,11 +19,13 @@
 //   collectAny(std::move(replicas)).then([](std::pair<size_t, Try<Page>> first) { ... });
 //   collectN(std::move(votes), 3).then([](std::vector<std::pair<size_t, Vote>> quorum) { ... });
 //
-// As soon as the inputs that came decide the result, the others are cancelled, and what comes of them is not logged.
-// Cancelling the result cancels all inputs at once; so does a dispatcher that shuts down. Dropping it does not.
+// As soon as the inputs that came decide the result, the others are cancelled, and what comes of them is not logged;
+// the result is given when they have ended, so that nothing that was lent to any of them is in use any more. Mostly
+// that is at once. An input on another dispatcher takes until that has answered; abandon() lets it go instead (ends.h).
+// Cancelling the result cancels all inputs; so does a dispatcher that shuts down. Dropping it does not.
 //
 // Futures of several dispatchers are brought to that of the first one that has any. What is ready already counts first,
-// in input order, and when that decides it, the result is ready at once.
+// in input order.
 //
 // Threads: as Future's methods. Cost: three allocations, however many inputs; one for a given number of arguments.
 namespace nuncio {
@@ -109,7 +111,13 @@ struct CollectNPolicy {
   using Result = std::vector<Element>;
   static constexpr const char* kKind = "collectN";
 
-  CollectNPolicy(std::size_t count, std::size_t k) : spare(count - k), wanted(k) { values.reserve(k); }
+  CollectNPolicy(std::size_t count, std::size_t k) : spare(k <= count ? count - k : 0), wanted(k) {
+    if (k <= count) {
+      values.reserve(k);
+    } else {
+      failure = Try<T>::fromFailure(outOfReach(k, count));
+    }
+  }
   bool done() const { return values.size() == wanted || failure.failed(); }
   void add(std::size_t index, Try<T>&& result) {
     if (result.failed()) {
@@ -148,8 +156,12 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
       policy.add(i, takeReady(futures[i]));
     }
   }
+  bool wait = !policy.done();
+  for (Future<T>& future : futures) {
+    wait = hasToEnd(future, policy.done(), loop) || wait;
+  }
   Future<typename Policy::Result> joined;
-  if (policy.done()) {
+  if (!wait) {
     joined = readyOn(loop, resultOf(policy), place);
   } else {
     joined = join<0>(
@@ -161,10 +173,8 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
         },
         place);
   }
-  if (Access::node(joined) == nullptr) {
-    for (Future<T>& future : futures) {
-      abandon(future);
-    }
+  for (Future<T>& future : futures) {  // those that are left, where there was no memory
+    abandon(future);
   }
   return joined;
 }
@@ -213,15 +223,7 @@ template <class T>
 auto collectN(std::vector<Future<T>> futures, std::size_t k,
               std::source_location place = std::source_location::current())
     -> Future<typename future_internal::CollectNPolicy<T>::Result> {
-  using Policy = future_internal::CollectNPolicy<T>;
-  if (k > futures.size()) {
-    for (Future<T>& future : futures) {
-      future_internal::abandon(future);
-    }
-    using R = typename Policy::Result;
-    return Future<R>(Try<R>::fromFailure(future_internal::outOfReach(k, futures.size())), place);
-  }
-  return future_internal::joinBy<Policy>(futures, place, futures.size(), k);
+  return future_internal::joinBy<future_internal::CollectNPolicy<T>>(futures, place, futures.size(), k);
 }
 
 }  // namespace nuncio

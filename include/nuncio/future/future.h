@@ -137,10 +137,23 @@ public:
   // Settles `promise` with the result, whatever it is; when the promise's future is cancelled, cancels this.
   void forwardTo(Promise<T>&& promise) &&;
 
-  // Asks what it waits for to stop. The result will be Cancelled soon, or is there already.
+  // Asks what it waits for to stop: promises learn of it (onCancel), timers are disarmed, frames of coroutines are
+  // destroyed, from the inside out, and functions of ensure() run. On the dispatcher's thread that has happened when
+  // this returns, and the result is Cancelled; but for what runs at the moment, ensure() functions that return a
+  // future, and what is on other dispatchers: these take their time, the result comes when they have ended, and
+  // cancelAndWait() (in nuncio/future/ends.h) waits for it. On another thread it is a request that is on its way when
+  // this returns. A result that is there already stays.
   void cancel() {
     if (pending()) {
-      cancelPending();
+      cancelPending(nullptr);
+    }
+  }
+  // The same with the status, not OK, that the promises' onCancel gets, and that the result will be.
+  void cancel(const absl::Status& reason) {
+    if (pending()) {
+      future_internal::Failure* const failure = future_internal::makeFailure(reason);
+      cancelPending(failure);
+      future_internal::releaseFailure(failure);
     }
   }
 
@@ -157,6 +170,7 @@ public:
     return self.getLater();
   }
   // The same with an end: OK when it is ready, DeadlineExceeded, or FailedPrecondition. The future remains.
+  // Waiting again and again costs nothing more.
   template <class S = absl::Status>
   S wait(std::chrono::nanoseconds timeout);
 
@@ -180,44 +194,64 @@ private:
   std::source_location place() const { return std::bit_cast<std::source_location>(node_or_place_); }
 
   // Elsewhere than on the loop's thread, a node of its own carries the cancel there, and stands for this from then on:
-  // the other one may be gone when the loop learns of it.
-  void cancelPending() {
-    if (future_internal::touchable(node()->loop_)) {
-      future_internal::cancelNode(node());
-      return;
-    }
+  // the other one may be gone when the loop learns of it. With a reason, too: it brings that as its result.
+  void cancelPending(const future_internal::Failure* reason) {
     using Pass = future_internal::PassNode<T>;
-    Pass* const pass = future_internal::makeNode<Pass>(nullptr, node()->loop_, node()->place_);
-    if (pass == nullptr) {
+    Node* const upstream = node();
+    const TaskQueue::Visit visit(upstream->loop_);
+    if (visit.admitted() && upstream->has(future_internal::kDone)) {
       return;
     }
-    pass->set(future_internal::kCancelled);
-    if (future_internal::attach(*node(), *pass)) {
-      node_or_place_ = static_cast<Node*>(pass);
-    } else {
-      pass->free();
+    Pass* pass = nullptr;
+    if (!visit.admitted() || reason != nullptr) {
+      pass = reason != nullptr ? future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_,
+                                                                 future_internal::shareFailure(reason), false)
+                               : future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_);
+    }
+    if (visit.admitted()) {
+      if (pass != nullptr) {
+        future_internal::attachHere(*upstream, *pass);
+        node_or_place_ = static_cast<Node*>(pass);
+      }
+      future_internal::cancelNode(node(), reason);  // this may be gone then
+    } else if (pass != nullptr) {
+      pass->set(future_internal::kCancelled);
+      if (future_internal::attach(*upstream, *pass)) {
+        node_or_place_ = static_cast<Node*>(pass);
+      } else {
+        pass->free();
+      }
     }
   }
+
+  future_internal::WaitResult waitFor(int64_t nanoseconds);
 
   bool doneHere() const {
     if (!pending()) {
       return false;
     }
-    const TaskQueue* const loop = node()->loop_;
-    return (loop == nullptr || loop->onLoopThread() || loop->ended()) && node()->has(future_internal::kDone);
+    const TaskQueue::Visit visit(node()->loop_);
+    return visit.admitted() && node()->has(future_internal::kDone);
   }
 
   // Takes the result from a node that is done.
   void settle() {
-    if (doneHere()) {
-      Node& done = *node();
-      node_or_place_ = std::bit_cast<void*>(done.place_);
-      loop_ = done.loop_;
-      if (loop_ != nullptr) {
-        loop_->retain();
-      }
-      result_ = future_internal::takeResult(done);
+    if (!pending()) {
+      return;
     }
+    const TaskQueue::Visit visit(node()->loop_);
+    if (visit.admitted() && node()->has(future_internal::kDone)) {
+      takeFromNode();
+    }
+  }
+  void takeFromNode() {
+    Node& done = *node();
+    node_or_place_ = std::bit_cast<void*>(done.place_);
+    loop_ = done.loop_;
+    if (loop_ != nullptr) {
+      loop_->retain();
+    }
+    result_ = future_internal::takeResult(done);
   }
 
   // What is ready goes on here, and is meant to vanish in the optimizer: nothing in it takes the address of this.
@@ -258,14 +292,14 @@ private:
   template <class Op>
   [[gnu::noinline]] Future<typename Op::Result> chainLater(Op op, std::source_location place) {
     using U = typename Op::Result;
-    using Stage = future_internal::Stage<T, Op>;
+    const bool asked = result_.ready();  // whether it may run in place: it may not
     settle();
     if (result_.ready()) {
-      if (loop_ == nullptr && TaskQueue::current() != nullptr) {  // too deep, so that it has to wait its turn
+      if (loop_ == nullptr && TaskQueue::current() != nullptr) {  // so that it has to wait its turn
         loop_ = TaskQueue::current();
         loop_->retain();
       }
-      if (future_internal::InPlace::allowed(loop_)) {
+      if (!asked && future_internal::InPlace::allowed(loop_)) {
         return runInPlace(op, place);
       }
     }
@@ -273,23 +307,22 @@ private:
     if (!toNode()) {
       return failure<U>(was_ready ? Reason::NoMemory : Reason::Invalid, place);
     }
-    TaskQueue* const loop = node()->loop_;
-    if (loop->ended()) {
+    if (node()->loop_->ended()) {
       return failure<U>(Reason::LoopGone, place);
     }
-    Stage* const stage = future_internal::makeNode<Stage>(node(), loop, place, std::move(op));
+    future_internal::ResultNode<U>* const stage = future_internal::makeStage<T>(*node(), place, std::move(op));
     if (stage == nullptr) {
       return failure<U>(Reason::NoMemory, place);
     }
     if (!future_internal::attach(*node(), *stage)) {
       stage->free();
-      return failure<U>(Reason::LoopGone, place);
+      return failure<U>(Reason::NoMemory, place);
     }
     takeNode();
     return Future<U>(stage);
   }
 
-  // Nobody takes the result.
+  // A future that failed, in place of one whose result nobody takes now.
   template <class U>
   Future<U> failure(Reason reason, const std::source_location& place) {
     drop(true);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <iterator>
 #include <memory>
+#include <new>
 #include <source_location>
 #include <type_traits>
 #include <utility>
@@ -29,9 +30,11 @@
 // ready neither recurse nor starve what else the dispatcher has to do: the loop yields when something waits, or after
 // half a millisecond.
 //
-// Cancelling stops the steps that are under way, and ends the loop, at once; so does a dispatcher that shuts down.
+// Cancelling stops the steps that are under way, and ends the loop when they have ended; so does a dispatcher that
+// shuts down, and a step that fails.
 //
-// A range is taken by value, and has begin() and end(): give std::move(vector), a span, or a view.
+// A range is taken by value, and has begin() and end(): give std::move(vector), a span, or a view. Where it can be gone
+// through only once, as one that reads from a stream, each element is kept for its step.
 //
 // Threads: any; what they call runs on the dispatcher's thread. Cost: a coroutine; forEach one for each step that is
 // under way at a time.
@@ -89,7 +92,11 @@ Future<U> untilLoop(Dispatcher& dispatcher, F f, P predicate, std::source_locati
   }
 }
 
-// Shared by the workers of a forEach(), since one that is running when it is cancelled outlives the others.
+// Whether going on to the next element of a range invalidates the one before, as where they are read from a stream.
+template <class Iterator>
+inline constexpr bool kSinglePass = std::input_iterator<Iterator> && !std::forward_iterator<Iterator>;
+
+// Shared by the workers of a forEach().
 template <class Range, class F>
 struct ForEachState {
   ForEachState(Range&& elements, F&& step)
@@ -103,14 +110,45 @@ struct ForEachState {
   bool failed = false;
 };
 
+// The element at `iterator`, to be kept for a step: the value where the iterator goes on to another, else a reference.
+template <class Iterator>
+decltype(auto) elementAt(Iterator& iterator) {
+  if constexpr (kSinglePass<Iterator>) {
+    return std::iter_value_t<Iterator>(std::ranges::iter_move(iterator));
+  } else {
+    return *iterator;
+  }
+}
+// As what a step gets it: the elements of a range are its own, so that f may take them by reference; those that are
+// kept for the step alone, by whatever takes them.
+template <class F, class Iterator, class Element>
+decltype(auto) asArgument(Element& element) {
+  if constexpr (!kSinglePass<Iterator>) {
+    return std::forward<std::iter_reference_t<Iterator>>(element);
+  } else if constexpr (std::is_lvalue_reference_v<std::iter_reference_t<Iterator>> &&
+                       std::is_invocable_v<F&, Element&>) {
+    return static_cast<Element&>(element);
+  } else {
+    return static_cast<Element&&>(element);
+  }
+}
+
 template <class State>
 Future<void> forEachWorker(Dispatcher& dispatcher, std::shared_ptr<State> state, std::source_location place) {
+  using Iterator = decltype(state->next);
+  using F = decltype(state->f);
   TaskQueue& loop = taskQueueOf(dispatcher);
   while (!state->atEnd()) {
-    auto&& element = *state->next;
-    ++state->next;
-    using U = ResultOf<decltype(state->f(std::forward<decltype(element)>(element)))>;
-    Future<U> step = callOn(loop, place, state->f, std::forward<decltype(element)>(element));
+    auto&& element = elementAt(state->next);
+    using Argument = decltype(asArgument<F, Iterator>(element));
+    using U = StepResult<F, Argument>;
+    if constexpr (kSinglePass<Iterator>) {
+      ++state->next;
+    }
+    Future<U> step = callOn(loop, place, state->f, asArgument<F, Iterator>(element));
+    if constexpr (!kSinglePass<Iterator>) {
+      ++state->next;
+    }
     AsTry<U> wrapped = asTry(std::move(step));
     Try<U> result = co_await std::move(wrapped);
     if (result.failed()) {
@@ -130,12 +168,28 @@ Future<void> forEachLoop(Dispatcher& dispatcher, std::shared_ptr<State> state, s
     co_await yield();
   }
   std::vector<Future<void>> workers;
+  bool no_memory = false;
   while (workers.size() < concurrency && !state->atEnd()) {
+    try {
+      workers.reserve(workers.size() < workers.capacity() ? 0 : 2 * workers.size() + 1);
+    } catch (const std::bad_alloc&) {
+      no_memory = true;
+      state->failed = true;
+      for (Future<void>& worker : workers) {
+        worker.cancel();
+      }
+      break;
+    }
     Future<void> worker = forEachWorker(dispatcher, state, place);
     workers.push_back(std::move(worker));
   }
   Future<void> all = collect(std::move(workers), place);
-  co_await std::move(all);
+  AsTry<void> wrapped = asTry(std::move(all));
+  Try<void> result = co_await std::move(wrapped);
+  if (no_memory) {
+    result = failed<void>(Reason::NoMemory);
+  }
+  result.throwIfFailed();
 }
 
 template <class A, class Range, class F>
@@ -147,7 +201,8 @@ Future<A> reduceLoop(Dispatcher& dispatcher, Range range, A accumulated, F f, st
   }
   auto end = std::end(range);
   for (auto next = std::begin(range); next != end; ++next) {
-    Future<U> step = callOn(loop, place, f, std::move(accumulated), *next);
+    auto&& element = *next;
+    Future<U> step = callOn(loop, place, f, std::move(accumulated), std::forward<decltype(element)>(element));
     U value = co_await std::move(step);
     accumulated = std::move(value);
     if (!mayGoOn(loop)) {
@@ -186,7 +241,12 @@ Future<void> forEach(Dispatcher& dispatcher, Range range, std::size_t concurrenc
     return makeFailedFuture<void>(absl::InvalidArgumentError("forEach: concurrency must be at least 1, not 0"), place);
   }
   using State = future_internal::ForEachState<Range, std::decay_t<F>>;
-  auto state = std::make_shared<State>(std::move(range), std::decay_t<F>(std::forward<F>(f)));
+  std::shared_ptr<State> state;
+  try {
+    state = std::make_shared<State>(std::move(range), std::decay_t<F>(std::forward<F>(f)));
+  } catch (const std::bad_alloc&) {
+    return Future<void>(future_internal::failed<void>(future_internal::Reason::NoMemory), place);
+  }
   return future_internal::forEachLoop<State>(dispatcher, std::move(state), concurrency, place);
 }
 

@@ -85,14 +85,23 @@ public:
   }
 
   // Calls `f` once, when the future is cancelled or its dispatcher shuts down before this is settled: at once when it
-  // has been. On the thread that cancels, mostly the dispatcher's. The future has failed then; what there is to do is
-  // to stop working on it. One allocation. Replaces an earlier one. Nothing once this is settled.
+  // has been. f takes nothing, or the absl::Status that was given to cancel(), Cancelled otherwise. It runs on the
+  // thread that cancels, mostly the dispatcher's, before whoever waits for the future goes on; setting the promise has
+  // no effect any more: what there is to do is to stop working on it. One allocation. Replaces an earlier one. Nothing
+  // once this is settled.
   template <class F>
   void onCancel(F&& f) {
     class Handler final : public future_internal::OriginBase::CancelHandler {
     public:
       explicit Handler(F&& function) : f_(std::forward<F>(function)) {}
-      void cancelled() override { f_(); }
+      future_internal::Node* cancelled(const future_internal::Failure* reason, TaskQueue* /*here*/) override {
+        if constexpr (std::is_invocable_v<std::decay_t<F>&>) {
+          f_();
+        } else {
+          f_(future_internal::reasonFor<F>(reason));
+        }
+        return nullptr;
+      }
 
     private:
       std::decay_t<F> f_;
@@ -102,10 +111,11 @@ public:
     }
   }
 
-  // Whether nobody wants the answer any more, or it was given: there is no use in working on it.
+  // Whether nobody wants the answer any more (the future was cancelled or dropped, or its dispatcher is gone), or it
+  // was given: there is no use in working on it.
   bool done() const {
     const Origin* const origin = open();
-    return origin == nullptr || origin->stopped();
+    return origin == nullptr || !origin->wanted();
   }
 
 private:
@@ -155,7 +165,7 @@ private:
       future_internal::freeOrigin(origin);
       return;
     }
-    if (!origin.stopped()) {
+    if (origin.takesResult()) {
       Try<T> broken = Try<T>::fromFailure(future_internal::brokenPromise(origin.place_));
       future_internal::settle(origin, std::move(broken), /*stays=*/false);
     } else if (origin.producerGone()) {

@@ -25,17 +25,22 @@ Failure* closedToPop() noexcept;
 //   Request next = co_await requests.pop();          // waits while it is empty
 //
 // A capacity of 0: a rendezvous, each push waits until a pop takes its item. Those who wait are served first in, first
-// out. Cancelling a push that waits takes its item out; cancelling a pop that waits leaves the items to the others. But
-// an item that was handed to a pop is gone with it, when its future is cancelled, or dropped, before it was looked at.
+// out. Cancelling a push that waits takes its item out. No item is lost: cancelling or dropping a pop leaves the items
+// to the others, and an item that was handed to it already goes back to the front, unless somebody has looked at it. So
+// anyOf(stop, queue.pop()) and within(queue.pop(), d) may lose a pop, but not its item. (A then() behind the pop has
+// looked.)
 //
 // T moves without throwing. Threads: the dispatcher's only. Lifetime: when it is destroyed, those who wait fail with
-// Cancelled, and the items are destroyed. Cost: pushes and pops that need not wait allocate nothing, once the memory
-// for the items has grown (by doubling, up to the capacity); those that wait their future's node.
+// Cancelled, and the items are destroyed. Cost: a push that need not wait allocates nothing, once the memory for the
+// items has grown (by doubling, up to the capacity); a pop takes a block of the loop's pool.
 template <class T>
 class Queue {
 public:
   Queue(Dispatcher& dispatcher, std::size_t capacity)
-      : loop_(dispatcher), capacity_(capacity), pushers_(*loop_, "queue"), poppers_(*loop_, "queue") {}
+      : loop_(dispatcher),
+        capacity_(capacity),
+        pushers_(*loop_, "queue"),
+        poppers_(*loop_, "queue", typename Poppers::OfItems()) {}
 
   // Done when the item is in the queue, or handed to a pop. FailedPrecondition, and the item destroyed, once it is
   // closed; ResourceExhausted without memory.
@@ -62,15 +67,18 @@ public:
   // The first item. Once the queue is closed and empty: OutOfRange, or what was given to close().
   Future<T> pop(std::source_location place = std::source_location::current()) {
     future_internal::checkThread(*loop_, "Queue::pop");
+    if (poppers_.returned() > 0) {
+      return poppers_.takeReturned(place);
+    }
     if (std::optional<T> item = take(); item.has_value()) {
-      return future_internal::readyOn(*loop_, Try<T>(*std::move(item)), place);
+      return poppers_.handOut(*std::move(item), place);
     }
     return closed() ? failed<T>(end_, place) : poppers_.wait(Unit(), place);
   }
   // Without waiting: nothing where pop() would wait or fail.
   std::optional<T> tryPop() {
     future_internal::checkThread(*loop_, "Queue::tryPop");
-    return take();
+    return poppers_.returned() > 0 ? std::optional<T>(poppers_.takeReturned()) : take();
   }
 
   // Pushes fail from now on; pops get what was pushed before, the pushes that wait included, and then fail with
@@ -79,14 +87,16 @@ public:
   void close(const absl::Status& status) { closeWith(future_internal::makeFailure(status)); }
 
   bool closed() const { return end_.failed(); }
-  bool empty() const { return items_.empty(); }
-  // How many are in it, without those whose pushes wait.
-  std::size_t size() const { return items_.size(); }
+  bool empty() const { return size() == 0; }
+  // How many are in it, without those whose pushes wait; for a while more than the capacity, when items come back.
+  std::size_t size() const { return items_.size() + poppers_.returned(); }
   std::size_t capacity() const { return capacity_; }
   std::size_t waitingPushes() const { return pushers_.size(); }
   std::size_t waitingPops() const { return poppers_.size(); }
 
 private:
+  using Poppers = future_internal::WaitList<T>;
+
   template <class U>
   Future<U> failed(Try<void> failure, const std::source_location& place) {
     return future_internal::readyOn(*loop_, Try<U>::failureOf(std::move(failure)), place);
@@ -98,7 +108,7 @@ private:
     if (poppers_.empty()) {
       return items_.push(std::move(item));
     }
-    poppers_.front().finish(Try<T>(std::move(item)));
+    poppers_.front().hand(Try<T>(std::move(item)));
     return true;
   }
 
@@ -131,7 +141,7 @@ private:
   Try<void> end_;
   future_internal::Fifo<T> items_;
   future_internal::WaitList<void, T> pushers_;
-  future_internal::WaitList<T> poppers_;
+  Poppers poppers_;
 };
 
 }  // namespace nuncio

@@ -55,10 +55,11 @@ public:
     return std::move(*this).viaLoop(future_internal::taskQueueOf(dispatcher));
   }
 
-  // As Future's. cancel() takes effect at once.
+  // As Future's. Where the result comes from a promise, that learns of it on this thread before cancel() returns; where
+  // it comes from another future, from submit() or a coroutine, the result comes when these have ended.
   void cancel() {
     if (origin_ != nullptr) {
-      origin_->stopUnbound();
+      origin_->stopUnbound(nullptr);
     }
   }
   void detach() && { drop(true); }

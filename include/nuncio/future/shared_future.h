@@ -100,9 +100,11 @@ private:
       return false;
     }
     try {
-      // Those that were cancelled are thrown out each time that the list has doubled.
+      // Those whose futures were cancelled or dropped are thrown out each time that the list has doubled.
       if (waiting_.size() >= sweep_at_) {
-        std::erase_if(waiting_, [](const Promise<T>& other) { return other.done(); });
+        std::erase_if(waiting_, [](Promise<T>& other) {
+          return other.done() && (other.setTry(failed<T>(Reason::Cancelled)), true);  // not broken, and nothing to log
+        });
         sweep_at_ = 2 * waiting_.size() + kFirstSweep;
       }
       waiting_.push_back(std::move(promise));

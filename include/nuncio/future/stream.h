@@ -23,9 +23,10 @@ Failure* brokenStream(const std::source_location& place) noexcept;
 template <class T>
 struct StreamState {
   enum class Reader : uint8_t { NotTaken, Here, Gone };
+  using Waiting = WaitList<std::optional<T>>;
 
   StreamState(Dispatcher& dispatcher, const std::source_location& made)
-      : loop(dispatcher), place(made), waiting(*loop, "stream") {}
+      : loop(dispatcher), place(made), waiting(*loop, "stream", typename Waiting::OfItems()) {}
 
   void finish(Try<void>&& how) {
     end = std::move(how);
@@ -48,6 +49,7 @@ struct StreamState {
     const Fifo<T> rest = std::move(items);  // destroyed last: that may run anything
     reader = Reader::Gone;
     waiting.failAll(Try<void>::fromFailure(destroyedFailure(waiting.name())));
+    waiting.forgetItems();
     freeIfUnused();
   }
   void freeIfUnused() {
@@ -62,7 +64,7 @@ struct StreamState {
   Reader reader = Reader::NotTaken;
   Try<void> end;  // a value: closed
   Fifo<T> items;
-  WaitList<std::optional<T>> waiting;
+  Waiting waiting;
 };
 
 }  // namespace future_internal
@@ -84,8 +86,8 @@ struct StreamState {
 // the stream ends with Aborted, and the message names where the first one was made.
 //
 // T moves without throwing. Threads: the dispatcher's only. Lifetime: the ends are independent; the buffer goes with
-// the consumer. Cost: a send or next() that meets what it needs allocates nothing, once the memory of the buffer has
-// grown.
+// the consumer. Cost: a send allocates nothing, once the memory of the buffer has grown; a next() takes a block of the
+// loop's pool.
 template <class T>
 class PromiseStream {
   using State = future_internal::StreamState<T>;
@@ -128,7 +130,7 @@ public:
     if (state_->waiting.empty()) {
       return state_->items.push(std::move(value));
     }
-    state_->waiting.front().finish(Try<std::optional<T>>(std::optional<T>(std::move(value))));
+    state_->waiting.front().hand(Try<std::optional<T>>(std::optional<T>(std::move(value))));
     return true;
   }
   // Ends the stream, after what was sent before. False when it has ended, or its consumer is gone.
@@ -180,7 +182,7 @@ public:
   bool valid() const { return state_ != nullptr; }
 
   // The next value; nullopt when the stream was closed; or the failure that ended it. After the end the same again.
-  // Cancelling it leaves the value to the next one; see Queue for when that is too late. FailedPrecondition on an
+  // No value is lost: cancelling or dropping it leaves the value to the next one; see Queue. FailedPrecondition on an
   // invalid stream.
   Future<std::optional<T>> next(std::source_location place = std::source_location::current()) {
     using Result = Try<std::optional<T>>;
@@ -190,8 +192,11 @@ public:
     }
     TaskQueue& loop = *state_->loop;
     future_internal::checkThread(loop, "FutureStream::next");
+    if (state_->waiting.returned() > 0) {
+      return state_->waiting.takeReturned(place);
+    }
     if (!state_->items.empty()) {
-      return future_internal::readyOn(loop, Result(std::optional<T>(state_->items.pop())), place);
+      return state_->waiting.handOut(std::optional<T>(state_->items.pop()), place);
     }
     if (!state_->end.ready()) {
       return state_->waiting.wait(Unit(), place);
@@ -201,7 +206,7 @@ public:
   }
 
   // How many values wait to be taken.
-  std::size_t buffered() const { return state_ != nullptr ? state_->items.size() : 0; }
+  std::size_t buffered() const { return state_ != nullptr ? state_->items.size() + state_->waiting.returned() : 0; }
 
 private:
   friend class PromiseStream<T>;

@@ -20,51 +20,84 @@
 // is 68 years. Time is the dispatcher's, so that simulated time drives all of these. A timer fires on time or up to
 // 33 us later (Timer::enableHRTimer).
 //
-// Cancelling any of them frees the timer, and what it waits for, at once; so does a dispatcher that shuts down.
+// Cancelling any of them frees the timer at once, and asks what it waits for to stop; so does a dispatcher that shuts
+// down. Without memory for the timer they fail with ResourceExhausted.
 //
 // Threads: as Future's methods. Called on another thread than the dispatcher's, the time counts from when that thread
 // gets to it. Cost: a stage and a timer.
 namespace nuncio {
 namespace future_internal {
 
-// A running timer of `node`'s loop that calls `expired(node)`. On the loop's thread.
-TimerPtr startTimer(Node& node, std::chrono::nanoseconds delay, void (*expired)(Node& node));
+// A running timer of `node`'s loop that calls `expired(node)`; null without memory. On the loop's thread.
+TimerPtr startTimer(Node& node, std::chrono::nanoseconds delay, void (*expired)(Node& node)) noexcept;
 Failure* deadlineFailure(std::chrono::nanoseconds limit) noexcept;
 Failure* negativeDuration(std::chrono::nanoseconds duration) noexcept;
 
-// Both wait for an upstream and a timer.
+// Both wait for an upstream and a timer. Pending as long as they have a timer, which is not to outlive the loop: what
+// they wait for may, when it is on another dispatcher.
 template <class T>
-class TimedNode : public ResultNode<T> {
+class TimedNode : public ResultNode<T>, public PendingOperation {
 public:
   TimedNode(ResultNode<T>& upstream, std::chrono::nanoseconds duration) : duration_(duration) {
     this->upstream_ = &upstream;
   }
 
 protected:
-  enum Phase : uint8_t { kStarting, kWaiting, kHolding, kFinished };
+  // kEndingUpstream: it has a result of its own, and waits for the end of what it asked to stop.
+  enum Phase : uint8_t { kStarting, kWaiting, kHolding, kEndingUpstream, kFinished };
 
   ~TimedNode() = default;
 
   void start(void (*expired)(Node& node)) noexcept {
     this->phase_ = kWaiting;
-    timer_ = startTimer(*this, duration_, expired);
+    this->unset(kQueued);
     attachHere(*this->upstream_, *this);
     if (this->has(kCancelled)) {
       cancelNode(this->upstream_);
+      return;
+    }
+    timer_ = startTimer(*this, duration_, expired);
+    if (timer_ == nullptr) {
+      endUpstream(failureFor(Reason::NoMemory));
+    } else {
+      this->loop_->addPending(*this);
     }
   }
-  // The upstream is done: takes its result, unless this has been cancelled.
-  void takeResultHere() noexcept {
-    this->result_ = takeInput<T>(*this);
-    if (this->has(kCancelled) || this->loop_->closing()) {
+  // Takes the reference to `failure`: that is the result, as soon as the upstream has ended.
+  void endUpstream(Failure* failure) noexcept {
+    this->result_ = Try<T>::fromFailure(failure);
+    this->phase_ = kEndingUpstream;
+    dropTimer();
+    this->set(kEnding);
+    cancelNode(this->upstream_);  // may complete this, and run functions of users that do anything to its future
+  }
+  // The upstream is done. Its result stays where it is until somebody looks at it.
+  void upstreamDone() noexcept {
+    if (this->phase_ == kEndingUpstream) {
+      if (this->upstream_ != nullptr) {
+        discardInput(*this);
+      }
+    } else if (this->has(kCancelled) || this->loop_->closing()) {
+      if (this->upstream_ != nullptr) {
+        discardInput(*this);
+      }
       this->set(kNoResult);
-      this->result_.reset();
+    } else {
+      this->set(kPasses);
     }
   }
   void finish() noexcept {
     this->phase_ = kFinished;
-    timer_.reset();
+    dropTimer();
     complete(*this);
+  }
+  void dropTimer() noexcept {
+    unlist();
+    timer_.reset();
+  }
+  void abandonOperation() noexcept override {
+    timer_.reset();
+    cancelNode(this);
   }
 
   const std::chrono::nanoseconds duration_;
@@ -82,7 +115,7 @@ public:
     if (this->phase_ == Base::kStarting) {
       this->start([](Node& node) { static_cast<WithinNode&>(node).strike(); });
     } else {
-      this->takeResultHere();
+      this->upstreamDone();
       this->finish();
     }
   }
@@ -92,57 +125,56 @@ private:
   void destroy() noexcept override { this->~WithinNode(); }
 
   void strike() noexcept {
-    if (this->upstream_->has(kDone)) {
-      return;  // the task for it is on its way
+    if (!this->upstream_->has(kDone)) {  // else the task for it is on its way
+      this->endUpstream(deadlineFailure(this->duration_));
     }
-    this->result_ = Try<T>::fromFailure(deadlineFailure(this->duration_));
-    abandonUpstream(*this);  // may run functions of users, which may do anything to this one's future
-    this->finish();
   }
 };
 
 template <class T>
-class DelayedNode final : public TimedNode<T>, public PendingOperation {
+class DelayedNode final : public TimedNode<T> {
   using Base = TimedNode<T>;
 
 public:
   using Base::Base;
 
   void runTask() noexcept override {
-    if (this->phase_ == Base::kStarting) {
-      this->start([](Node& node) { static_cast<DelayedNode&>(node).expire(); });
-      return;
-    }
-    this->takeResultHere();
-    if (this->timer_ == nullptr || this->has(kNoResult)) {
-      this->finish();
-    } else {
-      this->phase_ = Base::kHolding;
-      this->loop_->addPending(*this);
+    switch (this->phase_) {
+      case Base::kStarting:
+        this->start([](Node& node) { static_cast<DelayedNode&>(node).expire(); });
+        break;
+      case Base::kHolding:  // cancelled
+        this->unset(kPasses);
+        discardInput(*this);
+        this->set(kNoResult);
+        this->finish();
+        break;
+      default:
+        this->upstreamDone();
+        if (this->timer_ == nullptr || !this->has(kPasses)) {
+          this->finish();
+        } else {
+          this->phase_ = Base::kHolding;
+          this->unset(kQueued);
+        }
     }
   }
-  void cancelHere() noexcept override {
+  Node* stopHere(const Failure* /*reason*/) noexcept override {
     if (this->phase_ == Base::kHolding) {
-      unlist();
-      abandonOperation();
+      this->set(kQueued);
+      this->loop_->addEnding(*this);
     }
+    return nullptr;
   }
   const char* kind() const noexcept override { return "delayed"; }
 
 private:
   void destroy() noexcept override { this->~DelayedNode(); }
-  void abandonOperation() noexcept override {
-    this->phase_ = Base::kFinished;  // the result's destructor may cancel this
-    this->result_.reset();
-    this->set(kNoResult);
-    this->finish();
-  }
   void expire() noexcept {
     if (this->phase_ == Base::kHolding) {
-      unlist();
       this->finish();
     } else {
-      this->timer_.reset();
+      this->dropTimer();
     }
   }
 };
@@ -152,25 +184,14 @@ template <template <class> class N, class T>
 Future<T> timed(Future<T>&& future, std::chrono::nanoseconds duration, const std::source_location& place) {
   ResultNode<T>& upstream = *Access::node(future);
   TaskQueue* const loop = upstream.loop_;
-  N<T>* const node = loop->ended() ? nullptr : makeNode<N<T>>(&upstream, loop, place, upstream, duration);
+  N<T>* const node = makeNode<N<T>>(&upstream, loop, place, upstream, duration);
   if (node == nullptr) {
-    const Reason reason = loop->ended() ? Reason::LoopGone : Reason::NoMemory;
     abandon(future);
-    return Future<T>(failed<T>(reason), place);
-  }
-  if (!startNode(*node)) {
-    node->free();
-    abandon(future);
-    return Future<T>(failed<T>(Reason::LoopGone), place);
+    return Future<T>(failed<T>(Reason::NoMemory), place);
   }
   Access::takeNode(future);
+  startNode(*node);
   return Access::future<T>(node);
-}
-
-template <class T>
-Future<T> refuseNegative(Future<T>&& future, std::chrono::nanoseconds duration, const std::source_location& place) {
-  abandon(future);
-  return Future<T>(Try<T>::fromFailure(negativeDuration(duration)), place);
 }
 
 }  // namespace future_internal
@@ -183,7 +204,10 @@ Future<void> sleepFor(Dispatcher& dispatcher, std::chrono::duration<Rep, Period>
                                   place);
 }
 
-// The result of `future`, when it comes within `limit` from now; otherwise DeadlineExceeded, and `future` is cancelled.
+// The result of `future`, when it comes within `limit` from now; otherwise DeadlineExceeded, and `future` is cancelled,
+// and has ended when the result is given. Mostly that is at once; but where it waits for another dispatcher, as in
+// within(submit(worker, blocked), 1ms), it takes until that answers. within(abandon(f), d) is a hard deadline (ends.h):
+// then f must own what it uses.
 // A result that is there when the deadline strikes wins: `future` was ready, though what waits for it has not run yet;
 // a value that another thread has set and that has not reached the dispatcher's thread is not there. Timers with equal
 // deadlines fire in the order of arming: within(sleepFor(d, 5ms), 5ms) succeeds. A ready future is passed on as it is.
@@ -192,10 +216,9 @@ Future<T> within(Future<T>&& future, std::chrono::duration<Rep, Period> limit,
                  std::source_location place = std::source_location::current()) {
   const std::chrono::nanoseconds nanoseconds = future_internal::inNanoseconds(limit);
   if (nanoseconds.count() < 0) {
-    return future_internal::refuseNegative(std::move(future), nanoseconds, place);
+    return future_internal::endWith(std::move(future), future_internal::negativeDuration(nanoseconds), place);
   }
-  future_internal::Access::settle(future);
-  if (future_internal::Access::node(future) == nullptr) {
+  if (future.isReady() || !future.valid()) {
     return std::move(future);
   }
   return future_internal::timed<future_internal::WithinNode>(std::move(future), nanoseconds, place);
@@ -208,9 +231,8 @@ Future<T> delayed(Future<T>&& future, std::chrono::duration<Rep, Period> delay,
                   std::source_location place = std::source_location::current()) {
   const std::chrono::nanoseconds nanoseconds = future_internal::inNanoseconds(delay);
   if (nanoseconds.count() < 0) {
-    return future_internal::refuseNegative(std::move(future), nanoseconds, place);
+    return future_internal::endWith(std::move(future), future_internal::negativeDuration(nanoseconds), place);
   }
-  future_internal::Access::settle(future);
   if (!future.valid()) {
     return std::move(future);
   }

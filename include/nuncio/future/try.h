@@ -39,7 +39,7 @@ class Failure;
 // Each returns a reference. An OK status is an error, too: Internal. Without memory: ResourceExhausted.
 Failure* makeFailure(const absl::Status& status) noexcept;
 Failure* makeFailure(std::exception_ptr exception) noexcept;
-Failure* shareFailure(Failure* failure) noexcept;
+Failure* shareFailure(const Failure* failure) noexcept;
 void releaseFailure(Failure* failure) noexcept;
 bool isException(const Failure* failure) noexcept;  // rather than a status
 bool isOk(const absl::Status& status);

@@ -13,6 +13,15 @@ namespace nuncio::future_internal {
 
 class AwaitNode;
 
+// What is left to do when a coroutine has stopped running, which its frame cannot do for itself: it may be gone.
+struct CoroutineRun {
+  Node* completed = nullptr;  // it ended: its future, with its result
+  // It ended, and its future is elsewhere: brings the result there.
+  void (*answer)(void* away) noexcept = nullptr;
+  void* away = nullptr;
+  bool left = false;  // it is on its way to another thread: its frame is not to be touched any more
+};
+
 // What can be done to a coroutine from outside. On the thread of `loop`.
 struct CoroutineState {
   TaskQueue* loop = nullptr;  // where it goes on; kept
@@ -20,13 +29,19 @@ struct CoroutineState {
   std::coroutine_handle<> frame;
   AwaitNode* awaiting = nullptr;  // null while it runs
   bool cancelled = false;
-  CoroutineState* outer = nullptr;                           // while they are cancelled: the one that awaits this one
+  Failure* reason = nullptr;    // why, while it runs: for what it waits for next; a reference
+  CoroutineRun* run = nullptr;  // while it runs or is destroyed, but for the first time
   void (*arrive)(CoroutineState& state) noexcept = nullptr;  // to be called on the thread that it goes to
 
   CoroutineState() = default;
   CoroutineState(const CoroutineState&) = delete;
   CoroutineState& operator=(const CoroutineState&) = delete;
-  ~CoroutineState() { setLoop(nullptr); }
+  ~CoroutineState() {
+    setLoop(nullptr);
+    if (reason != nullptr) {
+      releaseFailure(reason);
+    }
+  }
 
   void setLoop(TaskQueue* next) {
     if (next != nullptr) {
@@ -44,8 +59,10 @@ struct CoroutineState {
       giveLoop(*node, first);
     }
   }
-  // Asks it to stop. May destroy the frame.
-  void cancel() noexcept;
+  // Asks it to stop: it ends when what it waits for has ended, or at its next co_await. Returns what to ask next.
+  Node* stop(const Failure* reason) noexcept;
+  // Goes on where it waited, or when it is cancelled, destroys the frame; and then does what is left to do.
+  void resume() noexcept;
 };
 
 // A co_await that waits: in the frame. As a task: what it waits for is done.
@@ -53,6 +70,7 @@ class AwaitNode : public Node {
 public:
   void runTask() noexcept final;
   const char* kind() const noexcept override { return "co_await"; }
+  Node* consumer() const noexcept final { return coroutine_.node; }
 
 protected:
   explicit AwaitNode(CoroutineState& coroutine) : coroutine_(coroutine) {}
@@ -61,10 +79,10 @@ protected:
   CoroutineState& coroutine_;
 
 private:
-  // It is going to be destroyed with the frame instead of resumed.
-  virtual void discard() noexcept {}
   void destroy() noexcept final {}
 };
+
+inline Node* awaitedBy(const CoroutineState* state) noexcept { return state != nullptr ? state->awaiting : nullptr; }
 
 // The future of a coroutine.
 template <class T>
@@ -74,26 +92,15 @@ public:
     this->result_ = takeInput<T>(*this);
     complete(*this);
   }
-  void cancelHere() noexcept override {
-    if (state != nullptr) {
-      state->cancel();
-    }
-  }
-  CoroutineState* coroutine() const noexcept override { return state; }
+  Node* stopHere(const Failure* reason) noexcept override { return state != nullptr ? state->stop(reason) : nullptr; }
   const char* kind() const noexcept override { return "coroutine"; }
-  Node* waitsFor(std::size_t index) const noexcept override;
+  Node* waitsFor(std::size_t index) const noexcept override { return index == 0 ? awaitedBy(state) : nullptr; }
 
   CoroutineState* state = nullptr;  // null when it is done, or has left
 
 private:
   void destroy() noexcept override { this->~CoroutineNode(); }
 };
-Node* awaitedBy(const CoroutineState* state) noexcept;
-template <class T>
-Node* CoroutineNode<T>::waitsFor(std::size_t index) const noexcept {
-  return index == 0 ? awaitedBy(state) : nullptr;
-}
-
 // co_await of a future.
 template <class T, bool kAsTry>
 class FutureAwaiter final : public AwaitNode {
@@ -110,32 +117,38 @@ public:
     return !coroutine_.cancelled && (future_.isReady() || !future_.valid());
   }
 
-  // False: it is ready after all.
-  bool await_suspend(std::coroutine_handle<> frame) {
-    if (coroutine_.cancelled) {
-      future_.cancel();
-      std::move(future_).detach();
-      frame.destroy();
-      return true;
-    }
+  // False: it is ready after all. A coroutine that has been cancelled waits, too: until what it would have waited for
+  // has ended.
+  bool await_suspend(std::coroutine_handle<> /*frame*/) {
     if (coroutine_.loop == nullptr) {
       coroutine_.adopt(*Access::loop(future_));
-    } else if (coroutine_.loop != Access::loop(future_)) {
-      future_ = Access::viaLoop(std::move(future_), *coroutine_.loop);
+    }
+    loop_ = coroutine_.loop;
+    if (Access::node(future_) != nullptr && Access::loop(future_) != loop_) {
+      future_ = Access::viaLoop(std::move(future_), *loop_);
       Access::settle(future_);
-      if (future_.isReady()) {
-        return false;
-      }
     }
     ResultNode<T>* const upstream = Access::takeNode(future_);
-    loop_ = coroutine_.loop;
+    if (upstream == nullptr) {
+      if (!coroutine_.cancelled) {
+        return false;
+      }
+      std::move(future_).detach();
+      coroutine_.awaiting = this;  // CoroutineState::resume() sees to the rest
+      return true;
+    }
     coroutine_.awaiting = this;
-    if (attach(*upstream, *this)) {
+    if (loop_->onLoopThread()) {
+      loop_->addWaiting(*this);
+      attachHere(*upstream, *this);
+      return true;
+    }
+    if (attachElsewhere(*upstream, *this)) {
       return true;  // it may have gone on already, on another thread
     }
     coroutine_.awaiting = nullptr;
     dropFromHandle(*upstream, true);
-    future_ = Future<T>(failed<T>(Reason::LoopGone));
+    future_ = Future<T>(failed<T>(Reason::NoMemory));
     return false;
   }
 
@@ -153,13 +166,6 @@ public:
   }
 
 private:
-  void discard() noexcept override {
-    if (upstream_ != nullptr) {
-      Node& upstream = *std::exchange(upstream_, nullptr);
-      upstream.leave();
-    }
-  }
-
   Future<T> future_;
 };
 

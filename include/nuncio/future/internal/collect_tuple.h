@@ -102,16 +102,16 @@ Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indic
   Policy policy;
   (takeIfReady<kIndex>(policy, futures, loop), ...);
   Future<typename Policy::Result> joined;
-  if (policy.done()) {
+  bool wait = !policy.done();
+  static_cast<void>(((wait = hasToEnd(futures, policy.done(), loop) || wait), ...));
+  if (!wait) {
     joined = readyOn(loop, resultOf(policy), place);
   } else {
     joined = join<sizeof...(Ts)>(
         *loop, sizeof...(Ts), std::move(policy),
         [&](Join& node) { (node.add(kIndex, Access::takeNode(futures)), ...); }, place);
   }
-  if (Access::node(joined) == nullptr) {
-    (abandon(futures), ...);
-  }
+  (abandon(futures), ...);  // those that are left, where there was no memory
   return joined;
 }
 

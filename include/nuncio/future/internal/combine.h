@@ -10,15 +10,14 @@
 // What combinators share; for the headers beside this one.
 namespace nuncio::future_internal {
 
-// Runs `node`, which has only been made, as a task: at once on its loop's thread, or else by way of that. False when
-// the loop is gone: then it has not run, and never will.
-inline bool startNode(Node& node) noexcept {
+// Runs `node`, which has only been made, as a task: at once on its loop's thread, or else by way of that.
+inline void startNode(Node& node) noexcept {
   if (node.loop_->onLoopThread()) {
     node.runTask();
-    return true;
+  } else {
+    node.set(kQueued);
+    node.loop_->deliver(node);
   }
-  node.set(kQueued);
-  return node.loop_->postTask(node);
 }
 
 // A ready future of `loop`, which may be null.
@@ -60,6 +59,6 @@ auto callOn(TaskQueue& loop, const std::source_location& place, F& f, Args&&... 
 inline bool runsHere(const TaskQueue& loop) { return TaskQueue::current() == &loop && loop.onLoopThread(); }
 
 // Whether a coroutine that has not waited for a while may go on in place; it yields otherwise.
-inline bool mayGoOn(const TaskQueue& loop) { return InPlace::allowed(&loop); }
+inline bool mayGoOn(TaskQueue& loop) { return InPlace::allowed(&loop); }
 
 }  // namespace nuncio::future_internal

@@ -4,6 +4,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <exception>
+#include <memory>
 #include <new>
 #include <source_location>
 #include <type_traits>
@@ -58,6 +59,8 @@ public:
   }
   CoroutinePromiseBase(const CoroutinePromiseBase&) = delete;
   CoroutinePromiseBase& operator=(const CoroutinePromiseBase&) = delete;
+  // Parameters are destroyed after this, which may take a while, and refer to what waits for this coroutine: whoever
+  // resumed it tells that it has ended when all of the frame is gone.
   ~CoroutinePromiseBase() {
     if (node_ != nullptr) {
       node_->state = nullptr;
@@ -66,11 +69,20 @@ public:
       } else {
         node_->set(kNoResult);
       }
-      complete(*node_);
+      if (state_.run != nullptr) {
+        state_.run->completed = node_;
+      } else {
+        complete(*node_);  // it has never waited, and nobody waits for it yet
+      }
     } else if (away_ != nullptr) {
       link_.cut();
-      away_->setTry(result_.ready() ? std::move(result_) : failed<T>(Reason::Cancelled));
-      delete away_;
+      away_->result = result_.ready() ? std::move(result_) : failed<T>(Reason::Cancelled);
+      state_.run->answer = [](void* away) noexcept {
+        Away* const self = static_cast<Away*>(away);
+        self->promise.setTry(std::move(self->result));
+        delete self;
+      };
+      state_.run->away = away_;
     }
   }
 
@@ -82,15 +94,24 @@ public:
   Future<T> get_return_object() {
     return node_ != nullptr ? Access::future<T>(node_) : Future<T>(failed<T>(Reason::NoMemory));
   }
+  // Without memory for the node, the body is left before it begins.
   struct Start {
     bool ready;
-    bool await_ready() const noexcept { return ready; }
-    void await_suspend(std::coroutine_handle<> frame) const noexcept { frame.destroy(); }
-    void await_resume() const noexcept {}
+    bool await_ready() const noexcept { return true; }
+    void await_suspend(std::coroutine_handle<> /*frame*/) const noexcept {}
+    void await_resume() const {
+      if (!ready) {
+        throw std::bad_alloc();
+      }
+    }
   };
   Start initial_suspend() const noexcept { return Start{node_ != nullptr}; }
   std::suspend_never final_suspend() const noexcept { return {}; }
-  void unhandled_exception() noexcept { result_ = Try<T>(std::current_exception()); }
+  void unhandled_exception() noexcept {
+    if (node_ != nullptr || away_ != nullptr) {
+      result_ = Try<T>(std::current_exception());
+    }
+  }
 
   template <class U>
   FutureAwaiter<U, false> await_transform(Future<U>&& future,
@@ -155,21 +176,19 @@ private:
         state_.setLoop(&loop);
         return;
       }
-      away_ = new Promise<T>(node_->place_);
-      Future<T> inner = Access::viaLoop(away_->semiFuture(), *node_->loop_);
+      auto away = std::make_unique<Away>(node_->place_);
+      Access::link(away->promise, nullptr);
+      Future<T> inner = Access::viaLoop(away->promise.semiFuture(), *node_->loop_);
       ResultNode<T>* const origin = Access::takeNode(inner);
-      if (origin == nullptr) {  // no memory
+      if (origin == nullptr) {
         std::move(inner).detach();
-        delete std::exchange(away_, nullptr);
         throw std::bad_alloc();
       }
+      away_ = away.release();
       CoroutineNode<T>& home = *std::exchange(node_, nullptr);
       home.state = nullptr;
       state_.node = nullptr;
-      if (!attach(*origin, home)) {
-        dropFromHandle(*origin, true);
-        home.set(kDone | kNoResult);
-      }
+      attachHere(*origin, home);
     }
     link_.cut();  // it cannot be reached on its way
     state_.setLoop(&loop);
@@ -179,17 +198,26 @@ private:
   }
   // On the new thread.
   void arrive() noexcept {
-    if (away_->done()) {
+    if (Access::stopped(away_->promise)) {
       state_.cancelled = true;  // on its way
       return;
     }
-    const auto cancel = [](void* target) { static_cast<CoroutineState*>(target)->cancel(); };
-    Access::onCancel(*away_, link_.connect(*state_.loop, &state_, cancel));
+    const auto stop = [](void* target, const Failure* reason) {
+      return static_cast<CoroutineState*>(target)->stop(reason);
+    };
+    Access::link(away_->promise, link_.connect(*state_.loop, &state_, stop));
   }
 
+  // What brings the result home.
+  struct Away {
+    explicit Away(const std::source_location& place) : promise(place) {}
+    Promise<T> promise;
+    Try<T> result;
+  };
+
   CoroutineState state_;
-  CoroutineNode<T>* node_;      // null when there is no memory for it, and once the coroutine has left
-  Promise<T>* away_ = nullptr;  // once it has left its first dispatcher
+  CoroutineNode<T>* node_;  // null when there is no memory for it, and once the coroutine has left
+  Away* away_ = nullptr;    // once it has left its first dispatcher; owned
   CancelLink link_;
 };
 

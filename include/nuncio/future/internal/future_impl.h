@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <source_location>
 #include <utility>
 
@@ -17,7 +19,7 @@ struct Fulfil {
   using Result = void;
   static constexpr bool kReturnsFuture = false;
   static constexpr bool kRunsWhenCancelled = true;
-  static constexpr const char* kKind = "semi";
+  static constexpr const char* kKind = "forwardTo";
 
   Try<void> apply(Try<T>&& input) noexcept {
     promise.setTry(std::move(input));
@@ -64,15 +66,88 @@ struct Access {
   static Future<T> viaLoop(SemiFuture<T>&& future, TaskQueue& loop) {
     return std::move(future).viaLoop(loop);
   }
+  // Whether the promise's future was cancelled.
   template <class T>
-  static void onCancel(Promise<T>& promise, OriginBase::CancelHandler* handler) {
+  static bool stopped(const Promise<T>& promise) {
+    const Origin<T>* const origin = promise.open();
+    return origin == nullptr || origin->stopped();
+  }
+  // From now on the promise's future waits for the answer also when it is cancelled; `handler` asks for that, and runs
+  // no function of users. It may be null.
+  template <class T>
+  static void link(Promise<T>& promise, OriginBase::CancelHandler* handler) {
     if (Origin<T>* const origin = promise.open(); origin != nullptr) {
-      origin->onCancel(handler);
+      origin->setLinked();
+      if (handler != nullptr) {
+        origin->onCancel(handler);
+      }
     } else {
       delete handler;
     }
   }
 };
+
+// What a thread without a loop waits for: from the first wait on it stands for the future, so that waiting again costs
+// nothing. The result is brought here by the loop's thread.
+class ThreadWait {
+public:
+  bool wait(int64_t timeout_nanoseconds) noexcept;  // negative: for ever; false: no result yet
+
+protected:
+  ~ThreadWait() = default;
+  // After this another thread may free it.
+  void wake() noexcept;
+
+private:
+  std::atomic<uint32_t> state_{0};  // released by wake(), acquired by wait()
+};
+template <class T>
+class ThreadWaitNode final : public ResultNode<T>, public ThreadWait {
+public:
+  void runTask() noexcept override {
+    if (this->upstream_ != nullptr) {
+      this->result_ = takeInput<T>(*this);
+    }
+    if (this->has(kCancelled)) {
+      this->result_ = failed<T>(this->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);
+    }
+    const bool held = this->downstream_ == nullptr && !this->has(kDropped);
+    complete(*this);
+    if (held) {
+      wake();
+    }
+  }
+  ThreadWait* threadWait() noexcept override { return this; }
+  const char* kind() const noexcept override { return "wait"; }
+
+private:
+  void destroy() noexcept override { this->~ThreadWaitNode(); }
+};
+
+// Asks `future` to stop, and gives `failure` (whose reference it takes) when that has ended.
+template <class T>
+Future<T> endWith(Future<T>&& future, Failure* failure, const std::source_location& place) {
+  Access::settle(future);
+  ResultNode<T>* const upstream = Access::node(future);
+  PassNode<T>* const pass = upstream != nullptr
+                                ? makeNode<PassNode<T>>(nullptr, upstream->loop_, place, shareFailure(failure), true)
+                                : nullptr;
+  if (pass != nullptr) {
+    pass->set(kCancelled | kEnding);
+    if (attach(*upstream, *pass)) {
+      Access::takeNode(future);
+      if (pass->loop_->onLoopThread()) {
+        cancelNode(upstream);
+      }
+      releaseFailure(failure);
+      return Access::future<T>(pass);
+    }
+    pass->free();
+  }
+  future.cancel();
+  std::move(future).detach();
+  return Future<T>(Try<T>::fromFailure(failure), place);
+}
 
 // Done after `delay`. A null `loop`: failed.
 Future<void> sleepOn(TaskQueue* loop, std::chrono::nanoseconds delay, const std::source_location& place);
@@ -155,6 +230,7 @@ void Future<T>::forwardTo(Promise<T>&& promise) && {
     promise.setTry(result_.ready() ? takeReady() : future_internal::failed<T>(Reason::Invalid));
     return;
   }
+  using future_internal::Access;
   using Op = future_internal::Fulfil<T>;
   using Stage = future_internal::Stage<T, Op>;
   TaskQueue* const loop = node()->loop_;
@@ -167,10 +243,12 @@ void Future<T>::forwardTo(Promise<T>&& promise) && {
     return;
   }
   stage->set(future_internal::kDropped);  // before a cancel can come
-  const auto cancel = [](void* target) { future_internal::cancelNode(static_cast<Stage*>(target)); };
-  future_internal::Access::onCancel(stage->op().promise, stage->op().link.connect(*loop, stage, cancel));
+  const auto stop = [](void* target, const future_internal::Failure*) {
+    return static_cast<future_internal::Node*>(static_cast<Stage*>(target));
+  };
+  Access::link(stage->op().promise, stage->op().link.connect(*loop, stage, stop));
   if (!future_internal::attach(*node(), *stage)) {
-    stage->op().promise.setTry(future_internal::failed<T>(Reason::LoopGone));
+    stage->op().promise.setTry(future_internal::failed<T>(Reason::NoMemory));
     stage->free();
     drop(true);
     return;
@@ -181,22 +259,43 @@ void Future<T>::forwardTo(Promise<T>&& promise) && {
 template <class T>
 template <class S>
 S Future<T>::wait(std::chrono::nanoseconds timeout) {
+  using future_internal::WaitResult;
+  const WaitResult result = waitFor(timeout.count() < 0 ? 0 : timeout.count());
+  S status;
+  future_internal::assignWaitStatus(result, &status);
+  return status;
+}
+
+template <class T>
+future_internal::WaitResult Future<T>::waitFor(int64_t nanoseconds) {
+  using future_internal::WaitResult;
+  using Waiter = future_internal::ThreadWaitNode<T>;
   if (isReady()) {
-    return S();
+    return WaitResult::Ready;
   }
-  if (!pending() || TaskQueue::current() != nullptr || node()->loop_->onLoopThread()) {
-    S status;
-    future_internal::assignWaitStatus(
-        pending() ? future_internal::WaitResult::OnLoop : future_internal::WaitResult::Invalid, &status);
-    return status;
+  if (!pending()) {
+    return WaitResult::Invalid;
   }
   TaskQueue& loop = *node()->loop_;
-  loop.retain();
-  SemiFuture<T> semi = std::move(*this).semi();
-  S status = semi.wait(timeout);
-  *this = std::move(semi).viaLoop(loop);
-  loop.release();
-  return status;
+  if (TaskQueue::current() != nullptr || loop.onLoopThread()) {
+    return WaitResult::OnLoop;
+  }
+  auto* waiter = static_cast<Waiter*>(node()->threadWait());
+  if (waiter == nullptr) {
+    waiter = future_internal::makeNode<Waiter>(nullptr, &loop, node()->place_);
+    if (waiter == nullptr || !future_internal::attach(*node(), *waiter)) {
+      if (waiter != nullptr) {
+        waiter->free();
+      }
+      return WaitResult::NoMemory;
+    }
+    node_or_place_ = static_cast<Node*>(waiter);
+  }
+  if (!waiter->wait(nanoseconds)) {
+    return WaitResult::Timeout;
+  }
+  takeFromNode();
+  return WaitResult::Ready;
 }
 
 }  // namespace nuncio

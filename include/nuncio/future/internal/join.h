@@ -15,12 +15,13 @@ namespace nuncio::future_internal {
 
 class Join;
 
-// What waits for one input. As a task: the input is done.
+// What waits for one input. As a task: the input is done, or is to be asked to stop.
 class Slot final : public Node {
 public:
   explicit Slot(Join& join) : join_(join) {}
   void runTask() noexcept override;
   const char* kind() const noexcept override { return "input"; }
+  Node* consumer() const noexcept override;
 
 private:
   void destroy() noexcept override {}
@@ -29,8 +30,8 @@ private:
 };
 
 // What joins of all types have in common. It takes the results of inputs as they come, until they decide its own
-// result; then it asks the other inputs to stop. Slots whose task is on its way by then must still be there when it
-// comes: see leave(). On the loop's thread, but for add() and launch().
+// result. Then it asks the other inputs to stop, and is done when they have ended. Each slot asks as a task of its own,
+// so that joins of joins need no deeper stack. On the loop's thread, but for add() and launch().
 class Join {
 public:
   // Memory for slots; null without memory.
@@ -51,20 +52,22 @@ public:
       }
     }
   }
-  // Starts to wait. False when the loop is gone: then it has dropped its inputs, and is to be freed.
-  bool launch() noexcept;
+  // Starts to wait; or when its result is `decided` already, to stop.
+  void launch(bool decided) noexcept;
 
+  Node& node() const { return node_; }
   void slotDone(Slot& slot) noexcept {
     if (node_.phase_ != kWaiting || node_.loop_->closing()) [[unlikely]] {
-      discard(slot);
+      endSlot(slot);
       return;
     }
     --waiting_;
-    node_.phase_ = kTaking;  // moving results may run functions of users, too
+    node_.phase_ = kTaking;  // moving results may run functions of users, which may cancel this
     const bool decided = take(slot, static_cast<std::size_t>(&slot - slots_));
     node_.phase_ = kWaiting;
     if (node_.has(kCancelled)) [[unlikely]] {
-      stop();
+      node_.set(kNoResult);
+      finish();
     } else if (decided) {
       finish();
     }
@@ -74,13 +77,16 @@ protected:
   enum Phase : uint8_t { kStarting, kWaiting, kTaking, kStopping, kFinished };
 
   Join(Node& node, std::size_t count, bool here) : node_(node), count_(count), here_(here) {}
-  ~Join() = default;
+  ~Join() {
+    if (reason_ != nullptr) {
+      releaseFailure(reason_);
+    }
+  }
 
   // Room for all of them.
   void useSlots(void* memory) { slots_ = static_cast<Slot*>(memory); }
-  void runStep() noexcept;
-  void stop() noexcept;
-  void left() noexcept;
+  void start() noexcept;
+  void stop(const Failure* reason) noexcept;
   Node* input(std::size_t index) const noexcept;
 
   // Takes the result of `slot`; true when that decides the result of the node, which it has then.
@@ -88,19 +94,20 @@ protected:
 
 private:
   void finish() noexcept;
-  void stopInputs() noexcept;
-  void discard(Slot& slot) noexcept;
+  void askInputs() noexcept;
+  void endSlot(Slot& slot) noexcept;
 
   Node& node_;
   Slot* slots_ = nullptr;
   const std::size_t count_;
-  std::size_t waiting_ = 0;     // inputs that have not been taken
-  std::size_t stragglers_ = 0;  // of those, when it is finished: whose task is still to come
-  const bool here_;             // made on the loop's thread
-  bool left_ = false;           // the consumer is done with it
+  std::size_t waiting_ = 0;    // inputs that have not been taken
+  Failure* reason_ = nullptr;  // why it was cancelled, if somebody said: a reference
+  const bool here_;            // made on the loop's thread
+  bool decided_ = false;       // before it started
 };
 
 inline void Slot::runTask() noexcept { join_.slotDone(*this); }
+inline Node* Slot::consumer() const noexcept { return &join_.node(); }
 
 // The result of `policy`, which is done.
 template <class Policy>
@@ -132,16 +139,16 @@ public:
   }
   ~JoinNode() { freeSlots(separate_); }
 
-  void runTask() noexcept override { runStep(); }
-  void cancelHere() noexcept override { stop(); }
-  void leave() noexcept override { left(); }
+  void runTask() noexcept override { start(); }
+  Node* stopHere(const Failure* reason) noexcept override {
+    stop(reason);
+    return nullptr;
+  }
   const char* kind() const noexcept override { return Policy::kKind; }
   Node* waitsFor(std::size_t index) const noexcept override { return input(index); }
 
-private:
-  void destroy() noexcept override { this->~JoinNode(); }
-  bool take(Slot& slot, std::size_t index) noexcept override {
-    policy_.take(slot, index);
+  // Its result, when the policy is done.
+  bool decide() noexcept {
     if (!policy_.done()) {
       return false;
     }
@@ -149,12 +156,20 @@ private:
     return true;
   }
 
+private:
+  void destroy() noexcept override { this->~JoinNode(); }
+  bool take(Slot& slot, std::size_t index) noexcept override {
+    policy_.take(slot, index);
+    return decide();
+  }
+
   alignas(Slot) std::array<std::byte, kSlots * sizeof(Slot)> memory_;
   void* const separate_;  // owned; null when memory_ is used
   Policy policy_;
 };
 
-// Makes the node; `fill(node)` adds the inputs. Null without memory.
+// Makes the node; `fill(node)` adds the inputs. Without memory: a future that failed, and nothing has happened to the
+// inputs.
 template <std::size_t kSlots, class Policy, class Fill>
 Future<typename Policy::Result> join(TaskQueue& loop, std::size_t count, Policy&& policy, Fill fill,
                                      const std::source_location& place) {
@@ -170,10 +185,7 @@ Future<typename Policy::Result> join(TaskQueue& loop, std::size_t count, Policy&
     return Future<R>(failed<R>(Reason::NoMemory), place);
   }
   fill(*node);
-  if (!node->launch()) {
-    node->free();
-    return Future<R>(failed<R>(Reason::LoopGone), place);
-  }
+  node->launch(node->decide());
   return Access::future<R>(node);
 }
 
@@ -189,6 +201,22 @@ bool prepareInput(Future<T>& future, TaskQueue* loop) {
   }
   future = Access::viaLoop(std::move(future), *loop);
   Access::settle(future);
+  return Access::node(future) != nullptr;
+}
+
+// When the result is `decided` without it: whether the end of an input, which then is on `loop`, has to be waited for.
+template <class T>
+bool hasToEnd(Future<T>& future, bool decided, TaskQueue* loop) {
+  if (!decided || Access::node(future) == nullptr) {
+    return false;
+  }
+  if (future.isReady()) {
+    std::move(future).detach();
+    return false;
+  }
+  if (Access::loop(future) != loop) {
+    future = Access::viaLoop(std::move(future), *loop);
+  }
   return Access::node(future) != nullptr;
 }
 

@@ -20,11 +20,38 @@
 // next one has taken its result. A handle that is used on another thread sends a task to the loop.
 //
 // The one thing that threads share is the node between a Promise and its future: see OriginBase.
-namespace nuncio::future_internal {
+//
+// Cancelling asks from the outside in, and ends from the inside out. askToStop() walks up from a node to the operation
+// at the top of the chain, and marks what it passes; it runs no function of users. The operation completes, now or, if
+// it is elsewhere, when it answers; then the tasks of the nodes below it run, one after the other as always, but
+// instead of going on each destroys its function or frame. So a frame goes only after everything that it waits for has
+// gone. These tasks do not wait for their turn in the loop: an EndingScope runs them before cancel() returns.
+// docs/futures.md has the table of what is destroyed when.
+namespace nuncio {
+namespace future_internal {
+class Node;
+}  // namespace future_internal
 
+// What has been asked to stop ends before this does: runs the tasks that TaskQueue::addEnding() gathers meanwhile, and
+// those that they cause. One within another does the same at once while the stack is not deep; deeper, it leaves them
+// to the outermost. On the loop's thread.
+class EndingScope {
+public:
+  explicit EndingScope(TaskQueue& loop) noexcept;
+  ~EndingScope();
+  EndingScope(const EndingScope&) = delete;
+  EndingScope& operator=(const EndingScope&) = delete;
+
+private:
+  TaskQueue& loop_;
+};
+
+namespace future_internal {
+
+class Failure;
 class OriginBase;
+class ThreadWait;
 struct Access;
-struct CoroutineState;
 
 // Memory of nodes: a few of one chain in each. It goes when the last of them does.
 struct Block {
@@ -35,37 +62,47 @@ struct Block {
   uint32_t nodes;  // that the consumer's side has
 };
 
-enum NodeFlags : uint8_t {
+enum NodeFlags : uint16_t {
   kDone = 1,       // its result is there
   kNoResult = 2,   // done, without one: cancelled
-  kCancelled = 4,  // asked to stop
+  kCancelled = 4,  // asked to stop: its result is not wanted
   kDropped = 8,    // nobody has, or will have, its future
   kQuiet = 16,     // its failure is not to be logged
-  kQueued = 32,    // a task on its way: not to be destroyed
+  kQueued = 32,    // its task is on its way
+  kEnding = 64,    // what it waits for has been asked to stop: its task does not wait for its turn
+  kPasses = 128,   // done, and its result is that of upstream_, still there
+  kSeen = 256,     // for the search of circles
 };
 
 // A stage of a chain. As a task: what it waits for is done. On the loop's thread.
 class Node : public Task {
 public:
-  bool has(NodeFlags flag) const { return (flags_ & flag) != 0; }
-  void set(uint8_t flags) { flags_ = static_cast<uint8_t>(flags_ | flags); }
-  void unset(uint8_t flags) { flags_ = static_cast<uint8_t>(flags_ & ~flags); }
+  bool has(uint16_t flags) const { return (flags_ & flags) != 0; }
+  void set(uint16_t flags) { flags_ = static_cast<uint16_t>(flags_ | flags); }
+  void unset(uint16_t flags) { flags_ = static_cast<uint16_t>(flags_ & ~flags); }
 
   // Unless it is overridden, a task that is refused runs, cancelled.
   void refuseTask() noexcept override {
     set(kCancelled);
     runTask();
   }
+  bool endFutileWaits(LinkedList<Task>& waiting) noexcept override;
 
-  // Asked to stop, with no upstream that could be asked. May complete it.
-  virtual void cancelHere() noexcept {}
-  // When it is a coroutine's: what to cancel instead.
-  virtual CoroutineState* coroutine() const noexcept { return nullptr; }
-  // The consumer has what it wants of it. Frees it.
+  // Asked to stop, with no upstream that could be asked: ends what there is to end, without running a function of
+  // users, and completes, now or later; returns the node to ask next, if that is another one. `reason`: for promises'
+  // onCancel; null: Cancelled. An EndingScope is open.
+  virtual Node* stopHere(const Failure* /*reason*/) noexcept { return nullptr; }
+  // Its future has been dropped, before it was done.
+  virtual void handleDropped() noexcept {}
+  // The consumer has what it wants of it; what is left of its result nobody has looked at. Frees it.
   virtual void leave() noexcept { free(); }
   // What it is called in a trace, and the nodes that it waits for besides upstream_; null beyond the last.
   virtual const char* kind() const noexcept { return "then"; }
   virtual Node* waitsFor(std::size_t /*index*/) const noexcept { return nullptr; }
+  // The node that waits for this, or whose input this is.
+  virtual Node* consumer() const noexcept { return downstream_; }
+  // When a thread waits for it: what it waits on.
+  virtual ThreadWait* threadWait() noexcept { return nullptr; }
   // Its failure, if it failed by itself.
   virtual const Failure* failure() const noexcept { return nullptr; }
 
@@ -77,7 +114,7 @@ public:
   TaskQueue* loop_ = nullptr;   // null before it belongs to one; what keeps the loop is the block
   std::source_location place_;
   uint16_t offset_ = 0;  // from the start of its block
-  uint8_t flags_ = 0;
+  uint16_t flags_ = 0;
   uint8_t phase_ = 0;  // of the derived class
 
   // Destroys the object, not its memory; for free() and freeOrigin().
@@ -95,7 +132,9 @@ inline Block& blockOf(Node& node) noexcept {
 template <class T>
 class ResultNode : public Node {
 public:
-  const Failure* failure() const noexcept override { return has(kNoResult) ? nullptr : result_.failure(); }
+  const Failure* failure() const noexcept override {
+    return has(kNoResult) ? nullptr : has(kPasses) ? upstream_->failure() : result_.failure();
+  }
 
   Try<T> result_;
 
@@ -129,12 +168,21 @@ Try<T> failed(Reason reason) noexcept {
 // --- On the loop's thread, unless said otherwise.
 
 void completeDropped(Node& node) noexcept;
-// `node` has its result, or kNoResult.
+// What `node` waited for is there, or it goes without: its task is to run.
+inline void queueTask(Node& node) noexcept {
+  node.set(kQueued);
+  TaskQueue& loop = *node.loop_;
+  if (node.has(kEnding) && loop.endingScopeOpen()) [[unlikely]] {
+    loop.addEnding(node);
+  } else {
+    loop.add(node);
+  }
+}
+// `node` has its result, or kNoResult, or kPasses.
 inline void complete(Node& node) noexcept {
   node.set(kDone);
   if (node.downstream_ != nullptr) {
-    node.downstream_->set(kQueued);
-    node.loop_->add(*node.downstream_);
+    queueTask(*node.downstream_);
   } else if (node.has(kDropped)) {
     completeDropped(node);
   }
@@ -144,11 +192,10 @@ inline void attachHere(Node& upstream, Node& node) noexcept {
   upstream.downstream_ = &node;
   node.upstream_ = &upstream;
   if (upstream.has(kDone)) {
-    node.set(kQueued);
-    node.loop_->add(node);
+    queueTask(node);
   }
 }
-// The same on any thread. False when the loop is gone: nothing has happened then.
+// The same on any thread. False without memory: nothing has happened then.
 bool attachElsewhere(Node& upstream, Node& node) noexcept;
 inline bool attach(Node& upstream, Node& node) noexcept {
   if (node.loop_->onLoopThread()) {
@@ -157,12 +204,15 @@ inline bool attach(Node& upstream, Node& node) noexcept {
   }
   return attachElsewhere(upstream, node);
 }
-// Asks `node`, and what it waits for, to stop.
-void cancelNode(Node* node) noexcept;
-// Takes what `waiting` waits for away from it: nobody will have it. To be cancelled then.
-Node& detachUpstream(Node& waiting) noexcept;
-// The same, and asks it to stop.
-inline void abandonUpstream(Node& waiting) noexcept { cancelNode(&detachUpstream(waiting)); }
+// Asks `node`, and what it waits for, to stop. An EndingScope is open. `reason`: see stopHere().
+void askToStop(Node* node, const Failure* reason = nullptr) noexcept;
+// The same, and runs what ends by that before it returns.
+void cancelNode(Node* node, const Failure* reason = nullptr) noexcept;
+// Takes what `waiting` waits for away from it: nobody will have it. A failure is then logged, unless `quiet`.
+Node& detachUpstream(Node& waiting, bool quiet) noexcept;
+// Nobody takes the result of `node`, which is done.
+void discardResult(Node& node) noexcept;
+inline void discardInput(Node& node) noexcept { discardResult(*std::exchange(node.upstream_, nullptr)); }
 
 // `node`, which has none, belongs to `loop` from now on. Any thread.
 inline void giveLoop(Node& node, TaskQueue& loop) noexcept {
@@ -170,13 +220,13 @@ inline void giveLoop(Node& node, TaskQueue& loop) noexcept {
   loop.retain();
 }
 
-// Whether this thread may touch what is of `loop`. Any thread.
-bool touchable(const TaskQueue* loop) noexcept;
 // By whom has the future of `node`, on any thread: it is gone.
 void dropFromHandle(Node& node, bool quiet) noexcept;
 // Asks `node` to stop; any thread, for one whose future is dropped right after on the same thread, and so cannot be
 // gone when the loop learns of it.
 void cancelFromHandle(Node& node) noexcept;
+// In a debug build: names the futures that wait for each other, of which `node` is one.
+void reportCircle(const Node& node) noexcept;
 // A failed future was dropped. Any thread.
 void reportDropped(const Failure* failure, const std::source_location& place) noexcept;
 // What a handle had when it was dropped: a failure, whose reference is given up, and where it was made; or else the
@@ -186,6 +236,15 @@ void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quie
 // The result of `node`, which is done.
 template <class T>
 Try<T> takeResult(ResultNode<T>& node) noexcept {
+  if (node.has(kPasses)) [[unlikely]] {
+    ResultNode<T>* source = &node;
+    while (source->has(kPasses)) {
+      ResultNode<T>* const next = static_cast<ResultNode<T>*>(std::exchange(source->upstream_, nullptr));
+      source->leave();
+      source = next;
+    }
+    return takeResult(*source);
+  }
   Try<T> result = node.has(kNoResult)
                       ? failed<T>(node.loop_ != nullptr && node.loop_->closing() ? Reason::LoopGone : Reason::Cancelled)
                       : std::move(node.result_);
@@ -198,18 +257,39 @@ Try<T> takeInput(Node& node) noexcept {
   return takeResult(*static_cast<ResultNode<T>*>(std::exchange(node.upstream_, nullptr)));
 }
 
-// Passes on what it waits for.
+// What waits for something else, and gives its result as it is: the result stays where it is until it is looked at.
+// With a failure given to it: fails with that when what it waits for has ended without a value, or, `always`, with any.
 template <class T>
 class PassNode final : public ResultNode<T> {
 public:
+  PassNode() = default;
+  // Takes the reference to `failure`.
+  PassNode(Failure* failure, bool always) noexcept : always_(always) { this->result_ = Try<T>::fromFailure(failure); }
+
   void runTask() noexcept override {
-    this->result_ = takeInput<T>(*this);
+    if (this->upstream_ == nullptr) {  // a circle, of which this was taken out
+      this->set(kNoResult);
+    } else if (!this->result_.failed() || (!always_ && inputHasValue())) {
+      this->result_.reset();
+      this->set(kPasses);
+    } else {
+      discardInput(*this);
+    }
     complete(*this);
   }
   const char* kind() const noexcept override { return "cancel"; }
 
 private:
+  bool inputHasValue() const noexcept {
+    const ResultNode<T>* source = static_cast<const ResultNode<T>*>(this->upstream_);
+    while (source->has(kPasses)) {
+      source = static_cast<const ResultNode<T>*>(source->upstream_);
+    }
+    return !source->has(kNoResult) && source->result_.hasValue();
+  }
   void destroy() noexcept override { this->~PassNode(); }
+
+  bool always_ = false;
 };
 
 // Memory for a node of `loop`: beside `neighbour` where there is room. Null without memory. Any thread; `loop` and
@@ -249,27 +329,26 @@ N* makeNode(Node* neighbour, TaskQueue* loop, const std::source_location& place,
 
 // Whether a continuation of a ready future may run in place: on the loop's thread, while no other continuation waits
 // its turn, not too deep in the stack, and not for too long. A future without a loop: anywhere, but on a loop not too
-// deep either.
+// deep, and not for too long either.
 class InPlace {
 public:
-  [[gnu::always_inline]] static bool allowed(const TaskQueue* loop) {
+  [[gnu::always_inline]] static bool allowed(TaskQueue* loop) {
     if (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) < TaskQueue::stackFloor()) [[unlikely]] {
       return false;
     }
-    return loop == nullptr ||
-           (loop->onLoopThread() && loop->empty() && !loop->closing() && (++count_ % kPerLook != 0 || inTime(*loop)));
+    if (loop == nullptr) {
+      TaskQueue* const current = TaskQueue::current();
+      return current == nullptr || current->spendInPlace();
+    }
+    return loop->onLoopThread() && loop->empty() && !loop->closing() && loop->spendInPlace();
   }
-
-private:
-  static constexpr uint32_t kPerLook = 256;
-  static bool inTime(const TaskQueue& loop);
-  static inline thread_local constinit uint32_t count_ = 0;
 };
 
 TaskQueue& taskQueueOf(Dispatcher& dispatcher);
-enum class WaitResult : uint8_t { Ready, Timeout, OnLoop, Invalid };
+enum class WaitResult : uint8_t { Ready, Timeout, OnLoop, Invalid, NoMemory };
 void assignWaitStatus(WaitResult result, absl::Status* status);
 // A promise that was made at `place` was destroyed without a result.
 Failure* brokenPromise(const std::source_location& place) noexcept;
 
-}  // namespace nuncio::future_internal
+}  // namespace future_internal
+}  // namespace nuncio

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <source_location>
+#include <type_traits>
 #include <utility>
 
 #include "nuncio/future/internal/node.h"
@@ -18,49 +19,77 @@ namespace nuncio::future_internal {
 //
 // When both are on the loop's thread, as they mostly are, plain loads and stores do: the other bits were set before, or
 // are the loop thread's own.
+//
+// Cancelling ends a promise at once: its onCancel runs, and the future fails, whatever the producer does. Not so one
+// that stands for a future of another chain or dispatcher (kLinked): its consumer may be what that refers to, so that
+// it is asked to stop, and is done when it answers, be it after the consumer's loop has ended. The answer is then
+// delivered by the thread that gives it.
 class OriginBase : public PendingOperation {
 public:
   enum State : uint32_t {
     kSet = 1,            // by the producer: the result is there
     kBound = 2,          // by the consumer: the node has a loop
     kStopped = 4,        // by the consumer: cancelled, or its loop has shut down
-    kProducerGone = 8,   //
-    kConsumerGone = 16,  //
+    kProducerGone = 8,   // by the producer: it does not touch this any more, nor will it
+    kConsumerGone = 16,  // by the consumer: the same
     kWaiting = 32,       // by the consumer: a thread sleeps on the state
     kMuted = 64,         // by the consumer: it was detached
+    kLinked = 128,       // by the producer: it always answers, and the consumer waits for that
+    kUnwanted = 256,     // by the consumer, bound: its future was dropped
   };
 
   // What a promise runs when its future is cancelled.
   class CancelHandler {
   public:
-    virtual ~CancelHandler() = default;
-    virtual void cancelled() = 0;
+    virtual ~CancelHandler() {
+      if (reason_ != nullptr) {
+        releaseFailure(reason_);
+      }
+    }
+    // `reason`: null: Cancelled. Runs functions of users, unless the origin is linked: then it may return a node of the
+    // loop `here`, on whose thread it is called (null: of none), to be asked to stop.
+    virtual Node* cancelled(const Failure* reason, TaskQueue* here) = 0;
+
+    Failure* reason_ = nullptr;  // what it is to be run with; a reference
   };
 
   enum class Settled : uint8_t { Late, Done, DoneAndFree };
 
-  explicit OriginBase(Node& node) : node_(node) {}
+  // `node`: this is a part of it.
+  explicit OriginBase(Node& node)
+      : to_node_(static_cast<int16_t>(reinterpret_cast<std::byte*>(&node) - reinterpret_cast<std::byte*>(this))) {}
 
-  Node& node() const { return node_; }
+  Node& node() { return *reinterpret_cast<Node*>(reinterpret_cast<std::byte*>(this) + to_node_); }
+  const Node& node() const {
+    return *reinterpret_cast<const Node*>(reinterpret_cast<const std::byte*>(this) + to_node_);
+  }
 
   // The producer's side, any thread.
 
   bool stopped() const { return (state_.load(std::memory_order_acquire) & kStopped) != 0; }
+  // Whether somebody waits for the result, as far as is known.
+  bool wanted() const { return (state_.load(std::memory_order_acquire) & (kStopped | kUnwanted | kConsumerGone)) == 0; }
+  // Whether settling has an effect: it does not once it was cancelled, unless the consumer waits for the answer.
+  bool takesResult() const { return (state_.load(std::memory_order_acquire) & (kStopped | kLinked)) != kStopped; }
+  void setLinked() { state_.fetch_or(kLinked, std::memory_order_relaxed); }
   // The result has been written, and the producer leaves; when it is late, it has not left. `stays`: it does not leave.
   Settled settle(bool stays) noexcept {
     const uint32_t state = state_.load(std::memory_order_acquire);
-    if ((state & kBound) == 0 || stays || !node_.loop_->onLoopThread()) {
+    if ((state & kBound) == 0 || stays || !node().loop_->onLoopThread()) {
       return settleElsewhere(stays);
     }
-    if ((state & kStopped) != 0) {
-      return Settled::Late;
+    if ((state & kStopped) != 0) [[unlikely]] {
+      if ((state & kLinked) == 0) {
+        return Settled::Late;
+      }
+      node().set(kNoResult);
     }
     state_.store(state | kSet | kProducerGone, std::memory_order_relaxed);
     if (on_cancel_.load(std::memory_order_relaxed) != nullptr) {
       forgetCancelHandler();
     }
     unlist();
-    complete(node_);
+    complete(node());
     return Settled::Done;
   }
   // Takes `handler`; runs it at once when the future is cancelled already.
@@ -72,7 +101,7 @@ public:
 
   // Any thread. `shared`: the producer may be at work.
   void bind(TaskQueue& loop, bool shared) noexcept {
-    giveLoop(node_, loop);
+    giveLoop(node(), loop);
     if (!loop.onLoopThread()) {
       bindElsewhere(loop);
       return;
@@ -85,16 +114,17 @@ public:
       state_.store(before | kBound, std::memory_order_relaxed);
     }
     if ((before & kSet) != 0) {
-      node_.set(kDone);
+      node().set((before & kStopped) != 0 ? kDone | kNoResult : kDone);
     } else {
       loop.addPending(*this);
     }
   }
   bool wait(int64_t timeout_nanoseconds) noexcept;  // any thread, not bound; negative: for ever; false: no result yet
-  // Set, or stopped before it was.
-  bool done() const { return (state_.load(std::memory_order_acquire) & (kSet | kStopped)) != 0; }
-  void stopUnbound() noexcept;            // any thread
-  bool dropUnbound(bool quiet) noexcept;  // true when the caller has to free
+  // Set, or stopped before it was; a linked one: set.
+  bool done() const { return isDone(state_.load(std::memory_order_acquire)); }
+  void stopUnbound(const Failure* reason) noexcept;  // any thread
+  bool dropUnbound(bool quiet) noexcept;             // true when the caller has to free
+  void dropBound() noexcept { state_.fetch_or(kUnwanted, std::memory_order_relaxed); }
   // True when the caller has to free.
   bool consumerGone() noexcept {
     if (binding_) {
@@ -105,25 +135,32 @@ public:
   }
 
 protected:
+  enum Phase : uint8_t { kPending, kStopping };  // of the node
+
   ~OriginBase();
-  void cancelBound() noexcept;
-  // The producer has posted the node, and its share with it: on its way it must not go, even when it is abandoned.
+  Node* stopBound(const Failure* reason) noexcept;
+  // In kStopping: runs what is to run when it is cancelled, and completes.
+  void runStopping() noexcept;
+  // The producer has posted the node, and its share with it: on its way it must not go, even when it is done already.
   void delivered() noexcept;
-  void undelivered() noexcept;  // it is abandoned as a pending operation, too
+  void refused() noexcept;
   void abandonOperation() noexcept override;
 
 private:
+  static bool isDone(uint32_t state) { return (state & kSet) != 0 || (state & (kStopped | kLinked)) == kStopped; }
   void bindElsewhere(TaskQueue& loop) noexcept;
   bool stop() noexcept;  // false when the result is there
   void finishBinding(bool was_set, bool refused) noexcept;
   Settled settleElsewhere(bool stays) noexcept;
   void forgetCancelHandler() noexcept;
-  void runCancelHandler() noexcept;
+  CancelHandler* takeCancelHandler() noexcept;
+  Node* askProducer(const Failure* reason) noexcept;
 
-  Node& node_;
   std::atomic<uint32_t> state_{0};
-  bool binding_ = false;  // a task is on its way to the loop that lists this as pending; the node cannot go before
+  const int16_t to_node_;  // bytes; a reference would not fit into two cache lines
+  bool binding_ = false;   // a task is on its way to the loop that lists this as pending; the node cannot go before
   std::atomic<CancelHandler*> on_cancel_{nullptr};
+  CancelHandler* stopping_ = nullptr;  // in kStopping: to be run, and owned
 };
 
 template <class T>
@@ -131,10 +168,17 @@ class Origin final : public ResultNode<T>, public OriginBase {
 public:
   Origin() : OriginBase(static_cast<Node&>(*this)) {}
 
-  void runTask() noexcept override { this->delivered(); }
-  void refuseTask() noexcept override { this->undelivered(); }
+  void runTask() noexcept override {
+    if (this->phase_ == kStopping) {
+      this->runStopping();
+    } else {
+      this->delivered();
+    }
+  }
+  void refuseTask() noexcept override { this->refused(); }
   const char* kind() const noexcept override { return "promise"; }
-  void cancelHere() noexcept override { this->cancelBound(); }
+  Node* stopHere(const Failure* reason) noexcept override { return this->stopBound(reason); }
+  void handleDropped() noexcept override { this->dropBound(); }
 
 private:
   void destroy() noexcept override { this->~Origin(); }
@@ -142,20 +186,21 @@ private:
 // Frees an origin that both sides have left, or that only one side ever had. Any thread.
 void freeOrigin(Node& node) noexcept;
 
-// Settles; false when it was too late. `stays`: the producer does not leave.
+// Settles; false when it was too late, or nobody wants it. `stays`: the producer does not leave.
 template <class T>
 bool settle(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
+  const bool wanted = origin.wanted();
   if (!origin.stopped()) {
     origin.result_ = std::move(result);
-    switch (origin.settle(stays)) {
-      case OriginBase::Settled::Done:
-        return true;
-      case OriginBase::Settled::DoneAndFree:
-        freeOrigin(origin);
-        return true;
-      case OriginBase::Settled::Late:
-        origin.result_.reset();
-    }
+  }
+  switch (origin.settle(stays)) {
+    case OriginBase::Settled::Done:
+      return wanted;
+    case OriginBase::Settled::DoneAndFree:
+      freeOrigin(origin);
+      return wanted;
+    case OriginBase::Settled::Late:
+      origin.result_.reset();
   }
   if (!stays && origin.producerGone()) {
     freeOrigin(origin);
@@ -163,18 +208,31 @@ bool settle(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
   return false;
 }
 
-// Leads from a promise's onCancel, on whatever thread, to something on a loop that is to stop then, and that may be
-// gone by then.
+// The status that the handler F of a cancelled promise gets.
+void assignReason(const Failure* reason, absl::Status* status);
+template <class F, class Status = std::enable_if_t<sizeof(F) != 0, absl::Status>>
+Status reasonFor(const Failure* reason) {
+  Status status;
+  assignReason(reason, &status);
+  return status;
+}
+
+// Leads from a linked promise's onCancel, on whatever thread, to something on a loop that is to stop then, and that may
+// be gone by then.
 class CancelLink {
 public:
+  // Has `target` stop, and returns the node to ask next, or null; on the thread of its loop, where an EndingScope is
+  // open.
+  using Stop = Node* (*)(void* target, const Failure* reason);
+
   CancelLink() = default;
   CancelLink(CancelLink&& other) noexcept : shared_(std::exchange(other.shared_, nullptr)) {}
   CancelLink& operator=(CancelLink&&) = delete;
   ~CancelLink() { cut(); }
 
-  // A handler for the promise that calls `cancel(target)` on the thread of `loop`. Replaces an earlier target. Null
-  // without memory: then nothing is called.
-  OriginBase::CancelHandler* connect(TaskQueue& loop, void* target, void (*cancel)(void* target)) noexcept;
+  // A handler for the promise that calls `stop(target, reason)` on the thread of `loop`. Replaces an earlier target.
+  // Null without memory: then nothing is called.
+  OriginBase::CancelHandler* connect(TaskQueue& loop, void* target, Stop stop) noexcept;
   // The target is gone. On the thread of its loop.
   void cut() noexcept;
 

@@ -202,26 +202,32 @@ public:
 
   void runTask() noexcept override {
     if (this->phase_ == kForwarding) {
-      this->result_ = takeInput<U>(*this);
+      takeForwarded();
       complete(*this);
       return;
     }
-    Try<T> input = takeInput<T>(*this);
     if (this->loop_->closing()) {
       this->set(kCancelled);
     }
+    Try<T> input;
     if (this->has(kCancelled)) {
-      if constexpr (Op::kRunsWhenCancelled) {
-        this->unset(kCancelled);  // that was for what came before; what this starts stops when it is asked again
-        if (!input.failed()) {
-          input = failed<T>(this->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);
+      if constexpr (!Op::kRunsWhenCancelled) {
+        if (this->upstream_ != nullptr) {
+          discardInput(*this);
         }
-      } else {
         endOp();
         this->set(kNoResult);
         complete(*this);
         return;
       }
+      this->unset(kCancelled |
+                  kEnding);  // that was for what came before; what this starts stops when it is asked again
+      input = this->upstream_ != nullptr ? takeInput<T>(*this) : Try<T>();
+      if (!input.failed()) {
+        input = failed<T>(this->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);
+      }
+    } else {
+      input = takeInput<T>(*this);
     }
     if constexpr (Op::kReturnsFuture) {
       op_.applyTo(std::move(input), *this);
@@ -255,6 +261,17 @@ private:
     this->phase_ = inner_ != nullptr ? kForwarding : kFinished;
   }
 
+  void takeForwarded() noexcept {
+    if (this->upstream_ == nullptr) {  // a circle, of which this was taken out
+      this->set(kNoResult);
+    } else if (this->has(kCancelled)) {
+      discardInput(*this);
+      this->set(kNoResult);
+    } else {
+      this->result_ = takeInput<U>(*this);
+    }
+  }
+
   // The function's own future takes the place of this stage, where somebody waits for this already; so that a function
   // that returns futures for ever does not pile up stages.
   void forward() noexcept {
@@ -262,14 +279,22 @@ private:
     if (this->has(kCancelled)) {
       cancelNode(&inner);
     }
-    if (this->downstream_ != nullptr) {
-      attachHere(inner, *this->downstream_);
-      this->leave();
-    } else if (this->has(kDropped)) {
+    Node* consumer = this->downstream_;
+    if (consumer == nullptr && this->has(kDropped)) {
       dropFromHandle(inner, this->has(kQuiet));
       this->leave();
-    } else {
-      attachHere(inner, *this);
+      return;
+    }
+    if (consumer == nullptr) {
+      this->unset(kQueued);
+      consumer = this;
+    }
+    attachHere(inner, *consumer);
+    if (!inner.has(kDone) && !consumer->linked()) {
+      this->loop_->addWaiting(*consumer);
+    }
+    if (consumer != this) {
+      this->leave();
     }
   }
 
@@ -278,6 +303,47 @@ private:
   };
   ResultNode<U>* inner_ = nullptr;
 };
+
+// A stage with a large function, which has an allocation of its own that is freed when the function ran, while the
+// stage and its neighbours may last.
+template <class Op>
+struct BoxedOp {
+  using Result = typename Op::Result;
+  static constexpr bool kReturnsFuture = Op::kReturnsFuture;
+  static constexpr bool kRunsWhenCancelled = Op::kRunsWhenCancelled;
+  static constexpr const char* kKind = Op::kKind;
+
+  explicit BoxedOp(Op* boxed) noexcept : op(boxed) {}
+  BoxedOp(BoxedOp&& other) noexcept : op(std::exchange(other.op, nullptr)) {}
+  BoxedOp& operator=(BoxedOp&&) = delete;
+  ~BoxedOp() { delete op; }
+
+  template <class T>
+  auto apply(Try<T>&& input) noexcept {
+    return op->apply(std::move(input));
+  }
+  template <class T, class Out>
+  void applyTo(Try<T>&& input, Out& out) noexcept {
+    op->applyTo(std::move(input), out);
+  }
+
+  Op* op;  // owned
+};
+inline constexpr std::size_t kMaxOpInStage = 1024;
+
+// Null without memory: then `op` is as it was. Throws what moving it throws.
+template <class T, class Op>
+ResultNode<typename Op::Result>* makeStage(Node& upstream, const std::source_location& place, Op&& op) {
+  if constexpr (sizeof(Op) <= kMaxOpInStage) {
+    return makeNode<Stage<T, Op>>(&upstream, upstream.loop_, place, std::move(op));
+  } else {
+    Op* const boxed = new (std::nothrow) Op(std::move(op));
+    if (boxed == nullptr) {
+      return nullptr;
+    }
+    return makeNode<Stage<T, BoxedOp<Op>>>(&upstream, upstream.loop_, place, BoxedOp<Op>(boxed));
+  }
+}
 
 // For an operation that returns a future, and runs without a stage.
 // `loop` is kept, and goes to the future.
