@@ -247,6 +247,66 @@ TEST_F(DispatcherRunTest, AnIterationRunsFileEventsThenTimersThenScheduledCallba
   EXPECT_THAT(order, ElementsAre("file", "timer", "scheduled", "deferred", "post"));
 }
 
+TEST_F(DispatcherRunTest, AnIterationRunsActivationsAndWhatWasScheduledForItAfterTimersInTheOrderOfScheduling) {
+  std::vector<std::string> order;
+  auto event = dispatcher_->createFileEvent(
+      pair_.watched.get(), [&](uint32_t) { order.push_back("activation"); }, FileTriggerType::Edge, 0);
+  ASSERT_TRUE(event.ok()) << event.status();
+  SchedulableCallbackPtr first = dispatcher_->createSchedulableCallback([&] { order.push_back("first"); });
+  SchedulableCallbackPtr last = dispatcher_->createSchedulableCallback([&] { order.push_back("last"); });
+  TimerPtr timer = dispatcher_->createTimer([&] { order.push_back("timer"); });
+  first->scheduleNextIteration();
+  (*event)->activate(FileReadyType::Read);
+  last->scheduleNextIteration();
+  timer->enableTimer(0ms);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(order, ElementsAre("timer", "first", "activation", "last"));
+}
+
+// Timers armed with 0
+
+TEST_F(DispatcherRunTest, ZeroTimerArmedBeforeRunFiresInItsFirstIterationAfterPostsAndFileEvents) {
+  std::vector<std::string> order;
+  TimerPtr timer = dispatcher_->createTimer([&] { order.push_back("timer"); });
+  timer->enableTimer(0ms);
+  FileEventPtr event = alwaysReady([&] { order.push_back("file"); });
+  SchedulableCallbackPtr scheduled = dispatcher_->createSchedulableCallback([&] { order.push_back("scheduled"); });
+  dispatcher_->post([&] { order.push_back("post"); });
+  scheduled->scheduleCurrentIteration();
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(order, ElementsAre("scheduled", "post", "file", "timer"));
+}
+
+TEST_F(DispatcherRunTest, ZeroTimerArmedByAPostFromBeforeRunFiresInItsFirstIteration) {
+  TimerPtr timer = dispatcher_->createTimer([] {});
+  dispatcher_->post([&] { timer->enableTimer(0ms); });
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_FALSE(timer->enabled());
+  EXPECT_EQ(1u, dispatcher_->stats().timers_fired);
+}
+
+TEST_F(DispatcherRunTest, ZeroTimerArmedByAFileEventFiresInTheSameIteration) {
+  std::vector<std::string> order;
+  SchedulableCallbackPtr scheduled = dispatcher_->createSchedulableCallback([&] { order.push_back("scheduled"); });
+  TimerPtr timer = dispatcher_->createTimer([&] { order.push_back("timer"); });
+  FileEventPtr event = alwaysReady([&] {
+    order.push_back("file");
+    scheduled->scheduleCurrentIteration();
+    timer->enableTimer(0ms);
+  });
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(order, ElementsAre("file", "timer", "scheduled"));
+}
+
+TEST_F(DispatcherRunTest, ZeroTimerArmedByAPostFiresInTheNextIteration) {
+  TimerPtr timer = dispatcher_->createTimer([] {});
+  FileEventPtr event = alwaysReady([&] { dispatcher_->post([&] { timer->enableTimer(0ms); }); });
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_TRUE(timer->enabled());
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(1u, dispatcher_->stats().timers_fired);
+}
+
 // exit()
 
 TEST_F(DispatcherRunTest, ExitBeforeRunIsNotLost) {
@@ -647,6 +707,30 @@ TEST(DispatcherApproximateTimeTest, InATimerIsNotBeforeItsDeadline) {
   timer->enableTimer(3ms);
   dispatcher->run(RunType::Block);
   EXPECT_GE(seen, start + 3ms);
+}
+
+TEST(DispatcherApproximateTimeTest, IsReadAnewWhenTheIterationLooksAtItsTimersAndThenStays) {
+  DispatcherPtr dispatcher = createDispatcher();
+  Pair pair = makeSocketPair();
+  std::vector<MonotonicTime> times;
+  TimerPtr timer = dispatcher->createTimer([&] {
+    times.push_back(dispatcher->approximateMonotonicTime());
+    spinFor(1us);
+    dispatcher->post([&] { times.push_back(dispatcher->approximateMonotonicTime()); });
+  });
+  auto event = dispatcher->createFileEvent(
+      pair.watched.get(),
+      [&](uint32_t) {
+        times.push_back(dispatcher->approximateMonotonicTime());
+        spinFor(1us);
+        timer->enableTimer(0ms);
+      },
+      FileTriggerType::Edge, FileReadyType::Write);
+  ASSERT_TRUE(event.ok()) << event.status();
+  dispatcher->run(RunType::NonBlock);
+  ASSERT_EQ(3u, times.size());
+  EXPECT_LT(times[0], times[1]);
+  EXPECT_EQ(times[1], times[2]);
 }
 
 }  // namespace

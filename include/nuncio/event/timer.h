@@ -21,8 +21,9 @@ public:
   virtual ~Timer() = default;
 
   // Arms the timer, or moves it when it is armed: it fires once `delay` has passed from now, and up to about 1 ms later
-  // so that timers share wake-ups; 0 fires in the next iteration. `delay` is >= 0, and clamped to 68 years; a negative
-  // one breaks the contract: fatal in debug, refused with an error in the log in release.
+  // so that timers share wake-ups; 0 fires when the loop next looks at its timers: in the same iteration when a
+  // descriptor's or a signal's callback arms it, otherwise in the next. `delay` is >= 0, and clamped to 68 years; a
+  // negative one breaks the contract: fatal in debug, refused with an error in the log in release.
   virtual void enableTimer(std::chrono::milliseconds delay) = 0;
 
   // As enableTimer, in microseconds, and more punctual: up to 33 us later, so that these timers too share wake-ups,
