@@ -256,6 +256,16 @@ TEST_F(AllocationTest, OneForASchedulableCallback) {
   EXPECT_LE(allocationsOf([&] { callbacks[i++] = dispatcher_->createSchedulableCallback([this] { ++calls_; }); }), 1);
 }
 
+TEST_F(AllocationTest, TwoForAFileEventOnADescriptorThatWasWatchedBefore) {
+  const Pair pair = makeSocketPair();
+  EXPECT_LE(allocationsOf([&] {
+              auto event = dispatcher_->createFileEvent(
+                  pair.watched.get(), [this](uint32_t) { ++calls_; }, FileTriggerType::Edge, FileReadyType::Read);
+              EXPECT_TRUE(event.ok()) << event.status();
+            }),
+            2);
+}
+
 TEST_F(AllocationTest, NoneForExitAndTheApproximateTimeAndStats) {
   EXPECT_EQ(0, allocationsOf([&] {
               dispatcher_->exit();

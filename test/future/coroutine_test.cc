@@ -506,6 +506,26 @@ TEST_F(CoroutineThreadsTest, CancelledWhileAwayItsFrameIsDestroyed) {
   EXPECT_TRUE(absl::IsCancelled(std::move(future).get().status()));
 }
 
+TEST_F(CoroutineThreadsTest, CancelledWhileAwayItsFrameIsDestroyedThere) {
+  Notification arrived;
+  Promise<std::thread::id> destroyed;
+  SemiFuture<std::thread::id> destroyed_on = destroyed.semiFuture();
+  Promise<int> promise;
+  const auto stuck = [](Dispatcher& /*home*/, Dispatcher& away, Promise<std::thread::id>& gone, Notification& here,
+                        Future<int> answer) -> Future<int> {
+    const OnDestroy probe([&gone] { gone.setValue(std::this_thread::get_id()); });
+    co_await resumeOn(away);
+    here.notify();
+    const int value = co_await std::move(answer);
+    co_return value;
+  };
+  Future<int> future = stuck(*home_, *away_, destroyed, arrived, promise.future(*away_));
+  ASSERT_TRUE(arrived.wait());
+  future.cancel();
+  EXPECT_EQ(*std::move(destroyed_on).get(), away_thread_->id());
+  std::move(future).detach();
+}
+
 TEST_F(CoroutineThreadsTest, WhenTheDispatcherWhereItIsEndsItsFrameIsDestroyed) {
   Notification arrived;
   Notification destroyed;

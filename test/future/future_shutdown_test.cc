@@ -151,6 +151,16 @@ TEST_F(FutureShutdownTest, AReadyFutureOfItFailsItsContinuations) {
   EXPECT_TRUE(absl::IsCancelled(std::move(future).get().status()));
 }
 
+TEST_F(FutureShutdownTest, AReadyFutureOfItKeepsItsResult) {
+  Promise<int> promise;
+  Future<int> ready = promise.future(*dispatcher_);
+  promise.setValue(1);
+  dispatcher_->run(RunType::NonBlock);
+  dispatcher_.reset();
+  EXPECT_TRUE(ready.isReady());
+  EXPECT_EQ(*std::move(ready).get(), 1);
+}
+
 // The value is on its way through the queue of posts.
 TEST_F(FutureShutdownTest, AValueFromAnotherThreadThatHasNotArrivedIsDropped) {
   Promise<std::unique_ptr<int>> promise;
