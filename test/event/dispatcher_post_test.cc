@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/runtime/simulated_time_system.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/lifetime_probe.h"
@@ -254,6 +255,49 @@ TEST_F(DispatcherPostTest, CallbackThatPostsItselfDoesNotStarveFileEvents) {
   EXPECT_EQ(3, calls);
   event->reset();
   dispatcher_->shutdown();
+}
+
+// How often a callback that does `work` and posts itself runs between two reports of a descriptor that is always ready.
+int postsInAnIteration(Dispatcher& dispatcher, const std::function<void()>& work) {
+  Pair pair = makeSocketPair();
+  int posts = 0;
+  std::vector<int> posts_at_report;
+  std::function<void()> again = [&] {
+    ++posts;
+    work();
+    dispatcher.post([&] { again(); });
+  };
+  auto event = dispatcher.createFileEvent(
+      pair.watched.get(),
+      [&](uint32_t) {
+        posts_at_report.push_back(posts);
+        if (posts_at_report.size() == 2) {
+          dispatcher.exit();
+        }
+      },
+      FileTriggerType::Level, FileReadyType::Write);
+  EXPECT_TRUE(event.ok()) << event.status();
+  dispatcher.post([&] { again(); });
+  dispatcher.run(RunType::RunUntilExit);
+  event->reset();
+  dispatcher.shutdown();
+  return posts_at_report[1] - posts_at_report[0];
+}
+
+TEST_F(DispatcherPostTest, CallbackThatPostsItselfLetsFileEventsInAfter128Batches) {
+  SimulatedTimeSystem time;  // stands still, so that it is not the time that ends the iteration
+  DispatcherPtr dispatcher = createDispatcher({.time_system = &time});
+  EXPECT_EQ(128, postsInAnIteration(*dispatcher, [] {}));
+}
+
+TEST_F(DispatcherPostTest, CallbackThatPostsItselfLetsFileEventsInAfterHalfAMillisecond) {
+  const auto slow = [] {
+    const auto end = std::chrono::steady_clock::now() + 100us;
+    while (std::chrono::steady_clock::now() < end) {
+    }
+  };
+  // The clock is looked at for every 8th callback, which starts the time; 8 more are more than enough.
+  EXPECT_EQ(16, postsInAnIteration(*dispatcher_, slow));
 }
 
 TEST_F(DispatcherPostTest, CallbackThatPostsItselfDoesNotStarveTimers) {

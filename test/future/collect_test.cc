@@ -574,6 +574,29 @@ TEST_F(CollectTest, CollectNFailsAsSoonAsNValuesAreOutOfReach) {
   EXPECT_EQ(inputs.cancelled, (std::vector<int>{0, 0, 0, 1}));
 }
 
+TEST_F(CollectTest, CollectNOfOneIsTheFirstValueWhateverFailedBefore) {
+  Inputs<int> inputs(*dispatcher_, 4);
+  auto first = collectN(std::move(inputs.futures), 1);
+  inputs.promises[0].setStatus(absl::NotFoundError("not logged"));
+  inputs.promises[2].setStatus(absl::DataLossError("not logged"));
+  turn();
+  EXPECT_FALSE(first.isReady());
+  inputs.promises[3].setValue(30);
+  turn();
+  ASSERT_TRUE(first.isReady());
+  EXPECT_EQ(*first.result(), (std::vector<std::pair<size_t, int>>{{3, 30}}));
+  EXPECT_EQ(inputs.cancelled, (std::vector<int>{0, 1, 0, 0}));
+}
+
+TEST_F(CollectTest, CollectNOfOneFailsWithTheLastFailureWhenAllFail) {
+  Inputs<int> inputs(*dispatcher_, 2);
+  auto first = collectN(std::move(inputs.futures), 1);
+  inputs.promises[1].setStatus(absl::NotFoundError("not logged"));
+  inputs.promises[0].setStatus(absl::DataLossError("the last"));
+  turn();
+  EXPECT_EQ(statusOf(first), absl::DataLossError("the last"));
+}
+
 TEST_F(CollectTest, CollectNOfMoreThanThereAreIsInvalid) {
   Inputs<int> inputs(*dispatcher_, 2);
   auto quorum = collectN(std::move(inputs.futures), 3);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -99,6 +100,13 @@ TEST_F(FutureTest, AValueSkipsThenError) {
   EXPECT_EQ(*future.result(), 1);
 }
 
+TEST_F(FutureTest, AGenericFunctionGetsTheValueAndIsSkippedByAFailure) {
+  Future<void> value = makeReadyFuture(1).then([](auto&& v) { static_assert(std::is_same_v<decltype(v), int&&>); });
+  Future<void> failure = makeFailedFuture<int>(absl::NotFoundError("no")).then([](auto&&) {});
+  EXPECT_TRUE(value.result().hasValue());
+  EXPECT_EQ(std::move(failure).get().status(), absl::NotFoundError("no"));
+}
+
 TEST_F(FutureTest, ThenErrorMayFailOnceMore) {
   Future<int> future = makeFailedFuture<int>(absl::NotFoundError("no")).thenError([](absl::Status status) {
     return absl::StatusOr<int>(absl::InternalError(status.message()));
@@ -160,6 +168,18 @@ TEST_F(FutureTest, EnsureRunsOnBothAndPassesTheResultOn) {
   EXPECT_EQ(ran, 2);
   EXPECT_EQ(*value.result(), 1);
   EXPECT_EQ(resultOf(failure), "NOT_FOUND");
+}
+
+TEST_F(FutureTest, EnsureKeepsItsCapturesUntilTheResultIsThere) {
+  auto object = std::make_shared<int>(1);
+  const std::weak_ptr<int> watched = object;
+  Promise<int> promise;
+  Future<int> future = promise.future(*dispatcher_).ensure([object = std::move(object)] {});
+  EXPECT_FALSE(watched.expired());
+  promise.setValue(1);
+  run();
+  EXPECT_TRUE(watched.expired());
+  EXPECT_EQ(*future.result(), 1);
 }
 
 TEST_F(FutureTest, AFailureOfEnsureWinsOverAValueNotOverAFailure) {

@@ -141,6 +141,13 @@ TEST_F(LoopsTest, DoUntilTakesMoveOnlyValuesAndVoid) {
   EXPECT_EQ(calls, 3);
 }
 
+TEST_F(LoopsTest, DoUntilTakesAStepBeforeItFirstAsksThePredicate) {
+  int calls = 0;
+  Future<void> once = doUntil(*dispatcher_, [&] { ++calls; }, [] { return true; });
+  ASSERT_TRUE(once.isReady());
+  EXPECT_EQ(calls, 1);
+}
+
 TEST_F(LoopsTest, AFailureEndsDoUntilWithoutAskingThePredicate) {
   Future<int> value = doUntil(
       *dispatcher_, []() -> absl::StatusOr<int> { return absl::NotFoundError("x"); },
