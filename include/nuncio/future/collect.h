@@ -21,8 +21,9 @@
 //
 // As soon as the inputs that came decide the result, the others are cancelled, and what comes of them is not logged;
 // the result is given when they have ended, so that nothing that was lent to any of them is in use any more. Mostly
-// that is at once. An input on another dispatcher takes until that has answered; abandon() lets it go instead (ends.h).
-// Cancelling the result cancels all inputs; so does a dispatcher that shuts down. Dropping it does not.
+// that is at once. An input on another dispatcher takes until that has answered; abandon() lets it go instead
+// (cancellation.h). Cancelling the result cancels all inputs; so does a dispatcher that shuts down. Dropping it does
+// not.
 //
 // Futures of several dispatchers are brought to that of the first one that has any. What is ready already counts first,
 // in input order.
@@ -174,7 +175,7 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
         place);
   }
   for (Future<T>& future : futures) {  // those that are left, where there was no memory
-    abandon(future);
+    letGo(future);
   }
   return joined;
 }

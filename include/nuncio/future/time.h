@@ -186,7 +186,7 @@ Future<T> timed(Future<T>&& future, std::chrono::nanoseconds duration, const std
   TaskQueue* const loop = upstream.loop_;
   N<T>* const node = makeNode<N<T>>(&upstream, loop, place, upstream, duration);
   if (node == nullptr) {
-    abandon(future);
+    letGo(future);
     return Future<T>(failed<T>(Reason::NoMemory), place);
   }
   Access::takeNode(future);
@@ -206,11 +206,11 @@ Future<void> sleepFor(Dispatcher& dispatcher, std::chrono::duration<Rep, Period>
 
 // The result of `future`, when it comes within `limit` from now; otherwise DeadlineExceeded, and `future` is cancelled,
 // and has ended when the result is given. Mostly that is at once; but where it waits for another dispatcher, as in
-// within(submit(worker, blocked), 1ms), it takes until that answers. within(abandon(f), d) is a hard deadline (ends.h):
-// then f must own what it uses.
-// A result that is there when the deadline strikes wins: `future` was ready, though what waits for it has not run yet;
-// a value that another thread has set and that has not reached the dispatcher's thread is not there. Timers with equal
-// deadlines fire in the order of arming: within(sleepFor(d, 5ms), 5ms) succeeds. A ready future is passed on as it is.
+// within(submit(worker, blocked), 1ms), it takes until that answers. within(abandon(f), d) is a hard deadline
+// (cancellation.h): then f must own what it uses. A result that is there when the deadline strikes wins: `future` was
+// ready, though what waits for it has not run yet; a value that another thread has set and that has not reached the
+// dispatcher's thread is not there. Timers with equal deadlines fire in the order of arming: within(sleepFor(d, 5ms),
+// 5ms) succeeds. A ready future is passed on as it is.
 template <class T, class Rep, class Period>
 Future<T> within(Future<T>&& future, std::chrono::duration<Rep, Period> limit,
                  std::source_location place = std::source_location::current()) {

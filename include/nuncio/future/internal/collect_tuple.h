@@ -111,7 +111,7 @@ Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indic
         *loop, sizeof...(Ts), std::move(policy),
         [&](Join& node) { (node.add(kIndex, Access::takeNode(futures)), ...); }, place);
   }
-  (abandon(futures), ...);  // those that are left, where there was no memory
+  (letGo(futures), ...);  // those that are left, where there was no memory
   return joined;
 }
 

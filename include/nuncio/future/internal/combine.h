@@ -35,7 +35,7 @@ Try<T> takeReady(Future<T>& future) {
 
 // Nobody wants it any more.
 template <class T>
-void abandon(Future<T>& future) {
+void letGo(Future<T>& future) {
   future.cancel();
   std::move(future).detach();
 }

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <source_location>
+#include <utility>
+
+#include "nuncio/future/future.h"
+#include "nuncio/future/internal/combine.h"
+
+// How cancelling is waited for, or does not reach what is awaited.
+//
+//   co_await cancelAndWait(std::move(serving_));                     // now nothing of it is left
+//   within(abandon(submit(worker, work).via(here)), 1s)              // a deadline that does not wait for the worker
+//   within(uncancellable(store.commit(transaction)), 1s)             // a commit that goes on, also when it is late
+//
+// What is cancelled ends before whoever waits for it goes on, so that it may refer to that one's variables. abandon()
+// and uncancellable() are the ways out: the future they make is done at once when it is cancelled, and what it waited
+// for is left alone. That must own, or keep alive, all that it uses.
+//
+// Threads: as Future's methods. Cost: a node; nothing for a future that is ready.
+namespace nuncio {
+namespace future_internal {
+
+// Gives the result of another future; asked to stop, it is done at once, and lets that go.
+template <class T>
+class LetGoNode final : public ResultNode<T>, public PendingOperation {
+public:
+  // `ask`: asks it to stop. Else it goes on, and its failure is logged.
+  LetGoNode(ResultNode<T>& inner, bool ask) : inner_(&inner), ask_(ask) {}
+
+  void runTask() noexcept override {
+    if (this->phase_ == kStarting) {
+      start();
+      return;
+    }
+    unlist();
+    this->upstream_ = std::exchange(inner_, nullptr);
+    if (this->upstream_ == nullptr) {
+      this->set(kNoResult);
+    } else {
+      this->set(kPasses);
+    }
+    complete(*this);
+  }
+  Node* stopHere(const Failure* /*reason*/) noexcept override {
+    if (this->phase_ == kStarting) {
+      return nullptr;
+    }
+    unlist();
+    static_cast<Task&>(*this).unlink();
+    Node* const inner = std::exchange(inner_, nullptr);
+    inner->downstream_ = nullptr;
+    inner->set(ask_ ? kDropped | kQuiet : kDropped);
+    this->set(kNoResult);
+    complete(*this);
+    return ask_ ? inner : nullptr;
+  }
+  const char* kind() const noexcept override { return ask_ ? "abandon" : "uncancellable"; }
+  Node* waitsFor(std::size_t index) const noexcept override { return index == 0 ? inner_ : nullptr; }
+
+private:
+  enum Phase : uint8_t { kStarting, kWaiting };
+
+  void destroy() noexcept override { this->~LetGoNode(); }
+  void abandonOperation() noexcept override { cancelNode(this); }
+
+  void start() noexcept {
+    this->phase_ = kWaiting;
+    this->unset(kQueued);
+    attachHere(*inner_, *this);
+    this->upstream_ = nullptr;  // so that whoever asks this to stop asks no further
+    if (this->has(kQueued)) {
+      return;
+    }
+    this->loop_->addPending(*this);
+    if (this->has(kCancelled)) {
+      this->unset(kCancelled);
+      cancelNode(this);
+    }
+  }
+
+  ResultNode<T>* inner_;
+  const bool ask_;
+};
+
+template <class T>
+Future<T> mayLetGo(Future<T>&& future, bool ask, const std::source_location& place) {
+  if (!future.valid() || future.isReady()) {
+    return std::move(future);
+  }
+  ResultNode<T>& inner = *Access::node(future);
+  LetGoNode<T>* const node = makeNode<LetGoNode<T>>(&inner, inner.loop_, place, inner, ask);
+  if (node == nullptr) {
+    letGo(future);
+    return Future<T>(failed<T>(Reason::NoMemory), place);
+  }
+  Access::takeNode(future);
+  startNode(*node);
+  return Access::future<T>(node);
+}
+
+}  // namespace future_internal
+
+// Asks `future` to stop, and is done when all of it has ended, functions of ensure() and what is on other dispatchers
+// included. Never fails, but for lack of memory. For owners whose destructor may not wait: see docs/pitfalls.md.
+template <class T>
+Future<void> cancelAndWait(Future<T>&& future, std::source_location place = std::source_location::current()) {
+  future.cancel();
+  return std::move(future).then([](Try<T>&& /*result*/) {}, place);
+}
+
+// The result of `future`. When this is cancelled, it is done at once; `future` is asked to stop, and ends by itself.
+template <class T>
+Future<T> abandon(Future<T>&& future, std::source_location place = std::source_location::current()) {
+  return future_internal::mayLetGo(std::move(future), /*ask=*/true, place);
+}
+
+// The result of `future`. When this is cancelled, it is done at once, and `future` goes on as if nothing had happened;
+// a failure is then logged.
+template <class T>
+Future<T> uncancellable(Future<T>&& future, std::source_location place = std::source_location::current()) {
+  return future_internal::mayLetGo(std::move(future), /*ask=*/false, place);
+}
+
+}  // namespace nuncio
