@@ -28,6 +28,9 @@
 // variables; one that is running ends at its next co_await. A dispatcher that shuts down does the same. Dropping the
 // future does not: the coroutine goes on.
 //
+// g++ before 13 breaks an expression that awaits and makes a closure with captures, or an object from braces: put the
+// future into a variable first, and await that. No function that takes the closure can help; see docs/pitfalls.md.
+//
 // Parameters live as long as the frame, when they are taken by value; a reference is as good as what it refers to. The
 // captures of a lambda are not parameters: see keepAlive(), and docs/pitfalls.md.
 //
