@@ -4,7 +4,8 @@
 // nothing that a frame started is left when the frame goes; functions of ensure() run exactly once, after what they
 // were attached to; in the end nothing is left.
 //
-// NUNCIO_TEST_SEED sets the seed, NUNCIO_CANCELLATION_TREES the number of trees.
+// NUNCIO_TEST_SEED sets the seed, NUNCIO_CANCELLATION_TREES the number of trees; NUNCIO_CANCELLATION_TREE grows the one
+// tree of that seed again.
 
 #include <array>
 #include <atomic>
@@ -548,6 +549,10 @@ void growOnOneThread(uint64_t seed) {
 }
 
 TEST_F(CancellationTreeTest, WhatAnOperationRefersToOutlivesItOnOneThread) {
+  if (const uint64_t tree = fromEnvironment("NUNCIO_CANCELLATION_TREE", 0); tree != 0) {
+    growOnOneThread(tree);
+    return;
+  }
   std::mt19937_64 random(seed_);
   for (uint64_t i = 0; i < trees_ && !HasFailure(); ++i) {
     growOnOneThread(random());

@@ -172,8 +172,13 @@ struct Ensure {
   template <class Out>
   void applyTo(Try<T>&& input, Out& out) noexcept {
     try {
-      out.future(out.onLoop(f()).then(
-          [input = std::move(input)](Try<void>&& done) mutable { return choose(std::move(done), std::move(input)); }));
+      auto done = out.onLoop(f());
+      if (done.isReady()) {  // at once, also where a continuation would have to wait for its turn
+        out.result(choose(std::move(done).get(), std::move(input)));
+        return;
+      }
+      out.future(std::move(done).then(
+          [input = std::move(input)](Try<void>&& late) mutable { return choose(std::move(late), std::move(input)); }));
     } catch (...) {
       out.result(choose(Try<void>(std::current_exception()), std::move(input)));
     }
