@@ -17,6 +17,7 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/lifetime_guard.h"
+#include "nuncio/future/cancellation.h"
 #include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/future.h"
@@ -239,6 +240,69 @@ private:
 };
 // [guard]
 
+// [lend]
+// The inner coroutine refers to a variable of this one, and may: whenever and however this one is cancelled, the inner
+// one has ended before the variable goes.
+Future<void> watch(Sensor& sensor, std::vector<double>& seen) {
+  for (;;) {
+    Future<double> reading = sensor.read();
+    const double celsius = co_await std::move(reading);
+    seen.push_back(celsius);
+  }
+}
+
+Future<void> watchForAWhile(Sensor& sensor) {
+  std::vector<double> seen;
+  Future<void> watching = nuncio::within(watch(sensor, seen), milliseconds(20));
+  auto wrapped = nuncio::asTry(std::move(watching));
+  const Try<void> result = co_await std::move(wrapped);
+  std::printf("%s, after some readings: %s\n", absl::StatusCodeToString(result.status().code()).c_str(),
+              seen.empty() ? "no" : "yes");
+}
+// [lend]
+
+// [hard deadline]
+Future<void> askTheWorker(Dispatcher& here, Dispatcher& worker) {
+  // Without abandon() the deadline would wait for the worker's answer, since the lambda might refer to what is here.
+  Future<int> answer = nuncio::submit(worker, [] { return 42; }).via(here);
+  Future<int> in_time = nuncio::within(nuncio::abandon(std::move(answer)), std::chrono::seconds(10));
+  const int number = co_await std::move(in_time);
+  std::printf("the worker answers %d\n", number);
+}
+// [hard deadline]
+
+// [owner]
+class Station {
+public:
+  Station(Dispatcher& dispatcher, Sensor& sensor) : dispatcher_(dispatcher), work_(run(sensor)) {}
+  // All that is on this dispatcher, and does not take its time, is over when cancel() returns.
+  ~Station() { work_.cancel(); }
+
+  // For what does take its time. To be awaited before the station is destroyed.
+  Future<void> stop() { return nuncio::cancelAndWait(std::move(work_)); }
+
+private:
+  Future<void> run(Sensor& sensor) {
+    return watch(sensor, seen_).ensure([this] {
+      return nuncio::sleepFor(dispatcher_, milliseconds(1)).then([this] {
+        std::printf("the station is stored: %s\n", seen_.empty() ? "no" : "yes");
+      });
+    });
+  }
+
+  Dispatcher& dispatcher_;
+  std::vector<double> seen_;
+  Future<void> work_;
+};
+
+Future<void> runAStation(Dispatcher& dispatcher, Sensor& sensor) {
+  Station station(dispatcher, sensor);
+  co_await milliseconds(20);
+  Future<void> stopped = station.stop();
+  co_await std::move(stopped);  // now nothing of it is left
+}
+// [owner]
+
 // [shutdown]
 void shutDown() {
   const nuncio::DispatcherPtr dispatcher = nuncio::createDispatcher({.name = "short-lived"});
@@ -282,6 +346,9 @@ Future<void> tour(Dispatcher& dispatcher, Dispatcher& worker) {
   display.clear();
   co_await milliseconds(10);
   std::printf("the cleared display shows %.1f\n", display.shown());
+  co_await watchForAWhile(roof);
+  co_await askTheWorker(dispatcher, worker);
+  co_await runAStation(dispatcher, cellar);
   shutDown();
 }
 
