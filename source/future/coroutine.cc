@@ -24,23 +24,31 @@ void CoroutineState::resume() noexcept {
     frame.resume();
   }
   // Now the frame may be gone, with this, or run on another thread.
-  if (this_run.answer != nullptr) {
-    this_run.answer(this_run.away);
-  }
-  if (this_run.completed != nullptr) {
-    complete(*this_run.completed);
-  } else if (this_run.answer == nullptr && !this_run.left) {
-    run = nullptr;
-    if (cancelled) {  // while it ran: what it waits for now is not wanted
-      const EndingScope scope(*loop);
-      AwaitNode& waiting = *awaiting;
-      if (waiting.upstream_ == nullptr && !waiting.has(kQueued)) {
-        waiting.set(kEnding);
-        queueTask(waiting);
-      } else {
-        askToStop(&waiting, reason);
+  switch (this_run.outcome) {
+    case CoroutineRun::Outcome::Waits:
+      if (cancelled) [[unlikely]] {  // while it ran: what it waits for now is not wanted
+        stopWaiting();
       }
-    }
+      break;
+    case CoroutineRun::Outcome::Ended:
+      complete(*this_run.completed);
+      break;
+    case CoroutineRun::Outcome::Answered:
+      this_run.answer(this_run.away);
+      break;
+    case CoroutineRun::Outcome::Left:
+      break;
+  }
+}
+
+void CoroutineState::stopWaiting() noexcept {
+  const EndingScope scope(*loop);
+  AwaitNode& waiting = *awaiting;
+  if (waiting.upstream_ == nullptr && !waiting.has(kQueued)) {
+    waiting.set(kEnding);
+    queueTask(waiting);
+  } else {
+    askToStop(&waiting, reason);
   }
 }
 
@@ -72,7 +80,7 @@ bool TaskAwaiter::await_suspend(std::coroutine_handle<> /*frame*/) noexcept {
     return true;
   }
   if (coroutine_.run != nullptr) {
-    std::exchange(coroutine_.run, nullptr)->left = true;
+    coroutine_.run->outcome = CoroutineRun::Outcome::Left;
   }
   loop_->deliver(*this);  // it may have gone on already, on another thread
   return true;

@@ -66,9 +66,11 @@ public:
   }
   // Not when empty.
   T& takeFirst() {
-    T& item = first();
-    static_cast<ListLink&>(item).unlink();
-    return item;
+    ListLink& link = *end_.next_;
+    end_.next_ = link.next_;
+    link.next_->previous_ = &end_;
+    link.next_ = nullptr;
+    return static_cast<T&>(link);
   }
 
 private:

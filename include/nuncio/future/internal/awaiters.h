@@ -15,11 +15,20 @@ class AwaitNode;
 
 // What is left to do when a coroutine has stopped running, which its frame cannot do for itself: it may be gone.
 struct CoroutineRun {
-  Node* completed = nullptr;  // it ended: its future, with its result
-  // It ended, and its future is elsewhere: brings the result there.
-  void (*answer)(void* away) noexcept = nullptr;
-  void* away = nullptr;
-  bool left = false;  // it is on its way to another thread: its frame is not to be touched any more
+  enum class Outcome : uint8_t {
+    Waits,     // again
+    Ended,     // `completed`, its future, has its result
+    Answered,  // it ended, and its future is elsewhere: answer(away) brings the result there
+    Left,      // it is on its way to another thread: its frame is not to be touched any more
+  };
+  CoroutineRun() noexcept {}  // leaves out what the outcome will say
+
+  Outcome outcome = Outcome::Waits;
+  union {
+    Node* completed;
+    void* away;
+  };
+  void (*answer)(void* away) noexcept;
 };
 
 // What can be done to a coroutine from outside. On the thread of `loop`.
@@ -30,7 +39,7 @@ struct CoroutineState {
   AwaitNode* awaiting = nullptr;  // null while it runs
   bool cancelled = false;
   Failure* reason = nullptr;    // why, while it runs: for what it waits for next; a reference
-  CoroutineRun* run = nullptr;  // while it runs or is destroyed, but for the first time
+  CoroutineRun* run = nullptr;  // of the last resume(); null when it runs for the first time
   void (*arrive)(CoroutineState& state) noexcept = nullptr;  // to be called on the thread that it goes to
 
   CoroutineState() = default;
@@ -63,6 +72,9 @@ struct CoroutineState {
   Node* stop(const Failure* reason) noexcept;
   // Goes on where it waited, or when it is cancelled, destroys the frame; and then does what is left to do.
   void resume() noexcept;
+
+private:
+  void stopWaiting() noexcept;
 };
 
 // A co_await that waits: in the frame. As a task: what it waits for is done.

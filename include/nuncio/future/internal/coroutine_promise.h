@@ -71,6 +71,7 @@ public:
       }
       if (state_.run != nullptr) {
         state_.run->completed = node_;
+        state_.run->outcome = CoroutineRun::Outcome::Ended;
       } else {
         complete(*node_);  // it has never waited, and nobody waits for it yet
       }
@@ -83,6 +84,7 @@ public:
         delete self;
       };
       state_.run->away = away_;
+      state_.run->outcome = CoroutineRun::Outcome::Answered;
     }
   }
 

@@ -328,19 +328,16 @@ N* makeNode(Node* neighbour, TaskQueue* loop, const std::source_location& place,
 }
 
 // Whether a continuation of a ready future may run in place: on the loop's thread, while no other continuation waits
-// its turn, not too deep in the stack, and not for too long. A future without a loop: anywhere, but on a loop not too
-// deep, and not for too long either.
+// its turn, not too deep in the stack, and not for too long. A future without a loop, which is a value that
+// never waited: anywhere, but on a loop not too deep either.
 class InPlace {
 public:
   [[gnu::always_inline]] static bool allowed(TaskQueue* loop) {
     if (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) < TaskQueue::stackFloor()) [[unlikely]] {
       return false;
     }
-    if (loop == nullptr) {
-      TaskQueue* const current = TaskQueue::current();
-      return current == nullptr || current->spendInPlace();
-    }
-    return loop->onLoopThread() && loop->empty() && !loop->closing() && loop->spendInPlace();
+    return loop == nullptr ||
+           (loop->onLoopThread() && loop->empty() && !loop->closing() && loop->spendInPlace());
   }
 };
 
