@@ -82,6 +82,7 @@ public:
 
 private:
   friend class AsyncMutex;
+  friend class ReadWriteLock;
   Semaphore(Dispatcher& dispatcher, uint64_t units, const char* name);
   static void giveBack(State& state, uint64_t n) noexcept;
 
