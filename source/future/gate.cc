@@ -26,7 +26,9 @@ Gate::Gate(Dispatcher& dispatcher) : state_(new State(dispatcher)) {}
 
 Gate::~Gate() {
   checkThread(loop(), "Gate::~Gate");
-  state_->closers.failAll(Try<void>::fromFailure(future_internal::destroyedFailure("gate")));
+  if (!state_->closers.empty()) {
+    state_->closers.failAll(Try<void>::fromFailure(future_internal::destroyedFailure("gate")));
+  }
   state_->owned = false;
   state_->freeIfUnused();
 }

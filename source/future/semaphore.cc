@@ -44,7 +44,9 @@ public:
     freeIfUnused();
   }
   void removeOwner() {
-    waiters_.failAll(Try<void>::fromFailure(future_internal::destroyedFailure(waiters_.name())));
+    if (!waiters_.empty()) {
+      waiters_.failAll(Try<void>::fromFailure(future_internal::destroyedFailure(waiters_.name())));
+    }
     owned_ = false;
     freeIfUnused();
   }

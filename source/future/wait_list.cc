@@ -1,5 +1,7 @@
 #include "nuncio/future/internal/wait_list.h"
 
+#include <new>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
@@ -18,7 +20,11 @@ void checkThreadSlow(const TaskQueue& loop, const char* operation) {
 }
 
 Failure* destroyedFailure(const char* name) noexcept {
-  return makeFailure(absl::CancelledError(absl::StrCat("the ", name, " was destroyed")));
+  try {
+    return makeFailure(absl::CancelledError(absl::StrCat("the ", name, " was destroyed")));
+  } catch (const std::bad_alloc&) {
+    return failureFor(Reason::Cancelled);
+  }
 }
 
 }  // namespace nuncio::future_internal
