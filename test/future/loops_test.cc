@@ -1,5 +1,7 @@
 #include "nuncio/future/loops.h"
 
+#include <algorithm>
+#include <any>
 #include <chrono>
 #include <memory>
 #include <ranges>
@@ -276,6 +278,144 @@ TEST_F(LoopsTest, AShutDownDispatcherEndsForEach) {
   EXPECT_EQ(codeOf(all), absl::StatusCode::kCancelled);
 }
 
+TEST_F(LoopsTest, MapWindowGivesValuesInTheOrderOfTheElementsWhateverTheOrderInWhichTheyCame) {
+  for (const std::size_t concurrency : {1U, 2U, 10U, 100U}) {
+    std::size_t running = 0;
+    std::size_t most = 0;
+    Future<std::vector<std::string>> all =
+        mapWindow(*dispatcher_, std::vector<int>{5, 1, 4, 2, 3}, concurrency, [&](int i) {
+          most = std::max(most, ++running);
+          return sleepFor(*dispatcher_, std::chrono::milliseconds(i)).then([&running, i] {
+            --running;
+            return std::to_string(i);
+          });
+        });
+    advance(1s);
+    ASSERT_TRUE(all.isReady());
+    EXPECT_EQ(*all.result(), (std::vector<std::string>{"5", "1", "4", "2", "3"}));
+    EXPECT_EQ(most, std::min<std::size_t>(concurrency, 5));
+  }
+}
+
+TEST_F(LoopsTest, MapWindowTakesStepsOfAllKinds) {
+  Future<std::vector<int>> plain = mapWindow(*dispatcher_, std::views::iota(0, 3), 2, [](int i) { return i * i; });
+  Future<std::vector<int>> status =
+      mapWindow(*dispatcher_, std::views::iota(0, 3), 2, [](int i) { return absl::StatusOr<int>(i + 1); });
+  Promise<int> promise;
+  Future<std::vector<int>> semi =
+      mapWindow(*dispatcher_, std::views::iota(0, 1), 2, [&](int) { return promise.semiFuture(); });
+  ASSERT_TRUE(plain.isReady());
+  EXPECT_EQ(*plain.result(), (std::vector<int>{0, 1, 4}));
+  ASSERT_TRUE(status.isReady());
+  EXPECT_EQ(*status.result(), (std::vector<int>{1, 2, 3}));
+  promise.setValue(7);
+  turn();
+  ASSERT_TRUE(semi.isReady());
+  EXPECT_EQ(*semi.result(), std::vector<int>{7});
+}
+
+TEST_F(LoopsTest, MapWindowTakesValuesThatOnlyMoveAndThoseThatAreMadeOfAnything) {
+  Future<std::vector<std::unique_ptr<int>>> pointers =
+      mapWindow(*dispatcher_, std::views::iota(0, 3), 2, [](int i) { return std::make_unique<int>(i); });
+  ASSERT_TRUE(pointers.isReady());
+  EXPECT_EQ(*(*pointers.result())[2], 2);
+  Future<std::vector<std::any>> anything =
+      mapWindow(*dispatcher_, std::views::iota(0, 3), 2, [](int i) { return makeReadyFuture(std::any(i)); });
+  ASSERT_TRUE(anything.isReady());
+  EXPECT_EQ(std::any_cast<int>((*anything.result())[2]), 2);
+}
+
+TEST_F(LoopsTest, MapWindowOfNothingIsEmpty) {
+  Future<std::vector<int>> none = mapWindow(*dispatcher_, std::vector<int>(), 4, [](int i) { return i; });
+  ASSERT_TRUE(none.isReady());
+  EXPECT_TRUE((*none.result()).empty());
+}
+
+TEST_F(LoopsTest, MapWindowKeepsItsElementsAndItsFunction) {
+  std::vector<std::unique_ptr<int>> numbers;
+  for (int i = 0; i < 5; ++i) {
+    numbers.push_back(std::make_unique<int>(i));
+  }
+  auto captured = std::make_shared<int>(10);
+  const std::weak_ptr<int> alive = captured;
+  Future<std::vector<int>> all =
+      mapWindow(*dispatcher_, std::move(numbers), 2,
+                [captured = std::move(captured)](std::unique_ptr<int>& number) -> Future<int> {
+                  co_await 1ms;
+                  co_return *number + *captured;
+                });
+  advance(1s);
+  ASSERT_TRUE(all.isReady());
+  EXPECT_EQ(*all.result(), (std::vector<int>{10, 11, 12, 13, 14}));
+  EXPECT_TRUE(alive.expired());
+}
+
+TEST_F(LoopsTest, TheFirstFailureOfMapWindowCancelsTheOthersAndBeginsNoMore) {
+  Inputs<int> inputs(*dispatcher_, 5);
+  int began = 0;
+  Future<std::vector<int>> all = mapWindow(*dispatcher_, std::views::iota(0, 5), 3, [&](int i) {
+    ++began;
+    return std::move(inputs.futures[static_cast<std::size_t>(i)]);
+  });
+  inputs.promises[1].setStatus(absl::NotFoundError("x"));
+  turn();
+  EXPECT_EQ(codeOf(all), absl::StatusCode::kNotFound);
+  EXPECT_EQ(began, 3);
+  EXPECT_EQ(inputs.cancelled, (std::vector<int>{1, 0, 1, 0, 0}));
+}
+
+TEST_F(LoopsTest, MapWindowWithoutConcurrencyIsInvalid) {
+  Future<std::vector<int>> all = mapWindow(*dispatcher_, std::vector<int>{1}, 0, [](int i) { return i; });
+  EXPECT_EQ(codeOf(all), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(LoopsTest, CancellingMapWindowReachesEveryStepAndFreesWhatItKept) {
+  Inputs<int> inputs(*dispatcher_, 4);
+  auto alive = std::make_shared<int>(0);
+  Future<std::vector<int>> all = mapWindow(*dispatcher_, std::views::iota(0, 4), 3, [&inputs, alive](int i) {
+    return std::move(inputs.futures[static_cast<std::size_t>(i)]);
+  });
+  inputs.promises[0].setValue(1);
+  turn();
+  all.cancel();
+  turn();
+  EXPECT_EQ(codeOf(all), absl::StatusCode::kCancelled);
+  EXPECT_EQ(inputs.cancelled, (std::vector<int>{0, 1, 1, 1}));
+  EXPECT_EQ(alive.use_count(), 1);
+}
+
+TEST_F(LoopsTest, AStepMayCancelItsMapWindow) {
+  Future<std::vector<int>> all;
+  int calls = 0;
+  all = mapWindow(*dispatcher_, std::vector<std::string>{"a", "b", "c", "d"}, 2, [&](std::string& name) {
+    if (++calls == 3) {
+      all.cancel();
+      EXPECT_EQ(name, "c") << "elements and captures are still there";
+    }
+    return sleepFor(*dispatcher_, 1ms).then([] { return 1; });
+  });
+  advance(1s);
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(codeOf(all), absl::StatusCode::kCancelled);
+}
+
+TEST_F(LoopsTest, AShutDownDispatcherEndsMapWindow) {
+  Inputs<int> inputs(*dispatcher_, 4);
+  Future<std::vector<int>> all = mapWindow(*dispatcher_, std::views::iota(0, 4), 3, [&inputs](int i) {
+    return std::move(inputs.futures[static_cast<std::size_t>(i)]);
+  });
+  dispatcher_->shutdown();
+  EXPECT_EQ(codeOf(all), absl::StatusCode::kCancelled);
+}
+
+TEST_F(LoopsTest, AMillionReadyStepsOfMapWindow) {
+  Future<std::vector<int>> all =
+      mapWindow(*dispatcher_, std::views::iota(0, 1'000'000), 16, [](int i) { return makeReadyFuture(i); });
+  finish(all);
+  EXPECT_EQ((*all.result()).size(), 1'000'000U);
+  EXPECT_EQ((*all.result()).back(), 999'999);
+}
+
 TEST_F(LoopsTest, ReduceGoesFromTheFirstToTheLast) {
   Future<std::string> text =
       reduce(*dispatcher_, std::vector<int>{1, 2, 3}, std::string("0"), [this](std::string accumulated, int i) {
@@ -368,9 +508,10 @@ TEST(LoopsThreadTest, StepsRunOnTheDispatchersThreadWhereverALoopIsCalled) {
   EXPECT_TRUE(repeat(*dispatcher, step).get().hasValue());
   EXPECT_TRUE(doUntil(*dispatcher, step, [](bool more) { return !more; }).get().hasValue());
   EXPECT_TRUE(forEach(*dispatcher, std::views::iota(0, 100), 4, [&](int) { step(); }).get().hasValue());
+  EXPECT_TRUE(mapWindow(*dispatcher, std::views::iota(0, 100), 4, [&](int i) { return step(), i; }).get().hasValue());
   EXPECT_EQ(*reduce(*dispatcher, std::views::iota(0, 100), 0, [&](int sum, int i) { return step(), sum + i; }).get(),
             4950);
-  EXPECT_EQ(calls, 400);
+  EXPECT_EQ(calls, 500);
 }
 
 TEST(LoopsThreadTest, LoopsMayBeCancelledFromAnotherThreadAtAnyMoment) {

@@ -17,11 +17,12 @@
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/combine.h"
 
-// Loops whose steps are futures: repeat(), doUntil(), forEach(), reduce().
+// Loops whose steps are futures: repeat(), doUntil(), forEach(), mapWindow(), reduce().
 //
 //   repeat(dispatcher, [this] { return serveOneRequest(); });                      // until it fails
 //   doUntil(dispatcher, [this] { return poll(); }, [](State s) { return s == kReady; }).then([](State s) { ... });
 //   forEach(dispatcher, std::move(files), 8, [this](File& file) { return upload(file); });   // 8 at a time
+//   mapWindow(dispatcher, std::move(urls), 8, fetch).then([](std::vector<Page> pages) { ... });  // in order
 //   reduce(dispatcher, std::move(pages), 0, [](int sum, Page& page) { return count(page) + sum; });
 //
 // A step `f` returns anything that Future::then() allows; its failure ends the loop, and is the result. The loop keeps
@@ -36,8 +37,8 @@
 // A range is taken by value, and has begin() and end(): give std::move(vector), a span, or a view. Where it can be gone
 // through only once, as one that reads from a stream, each element is kept for its step.
 //
-// Threads: any; what they call runs on the dispatcher's thread. Cost: a coroutine; forEach one for each step that is
-// under way at a time.
+// Threads: any; what they call runs on the dispatcher's thread. Cost: a coroutine; forEach and mapWindow one for each
+// step that is under way at a time.
 namespace nuncio {
 namespace future_internal {
 
@@ -192,6 +193,46 @@ Future<void> forEachLoop(Dispatcher& dispatcher, std::shared_ptr<State> state, s
   result.throwIfFailed();
 }
 
+// The steps of a mapWindow(), as those of a forEach(): each keeps its value.
+template <class U, class F>
+class MapStep {
+public:
+  MapStep(TaskQueue& loop, F&& f, const std::source_location& place) : loop_(loop), place_(place), f_(std::move(f)) {}
+
+  // This stays where it is from now on.
+  template <class Element>
+  Future<void> operator()(Element&& element) {
+    const std::size_t index = values_.size();
+    values_.emplace_back();
+    return callOn(loop_, place_, f_, std::forward<Element>(element))
+        .then(
+            [this, index](Try<U>&& result) {
+              if (result.failed()) {
+                return Try<void>::failureOf(std::move(result));
+              }
+              values_[index] = std::move(result);
+              return Try<void>(Unit());
+            },
+            place_);
+  }
+
+  // When all steps have succeeded.
+  std::vector<U> takeValues() {
+    std::vector<U> all;
+    all.reserve(values_.size());
+    for (Try<U>& value : values_) {
+      all.push_back(*std::move(value));
+    }
+    return all;
+  }
+
+private:
+  TaskQueue& loop_;  // kept by the loop's coroutines
+  const std::source_location place_;
+  F f_;
+  std::vector<Try<U>> values_;
+};
+
 template <class A, class Range, class F>
 Future<A> reduceLoop(Dispatcher& dispatcher, Range range, A accumulated, F f, std::source_location place) {
   using U = StepResult<F, A, decltype(*std::begin(range))>;
@@ -248,6 +289,26 @@ Future<void> forEach(Dispatcher& dispatcher, Range range, std::size_t concurrenc
     return Future<void>(future_internal::failed<void>(future_internal::Reason::NoMemory), place);
   }
   return future_internal::forEachLoop<State>(dispatcher, std::move(state), concurrency, place);
+}
+
+// The same, with the values of all steps, in the order of the elements, whatever the order in which they came. Empty
+// for an empty range.
+template <class Range, class F>
+auto mapWindow(Dispatcher& dispatcher, Range range, std::size_t concurrency, F&& f,
+               std::source_location place = std::source_location::current())
+    -> Future<std::vector<future_internal::StepResult<std::decay_t<F>, decltype(*std::begin(range))>>> {
+  using U = future_internal::StepResult<std::decay_t<F>, decltype(*std::begin(range))>;
+  static_assert(!std::is_void_v<U>, "f gives nothing: use forEach()");
+  if (concurrency == 0) {
+    return makeFailedFuture<std::vector<U>>(
+        absl::InvalidArgumentError("mapWindow: concurrency must be at least 1, not 0"), place);
+  }
+  using Step = future_internal::MapStep<U, std::decay_t<F>>;
+  using State = future_internal::ForEachState<Range, Step>;
+  auto state = std::make_shared<State>(
+      std::move(range), Step(future_internal::taskQueueOf(dispatcher), std::decay_t<F>(std::forward<F>(f)), place));
+  return future_internal::forEachLoop<State>(dispatcher, state, concurrency, place)
+      .then([state] { return state->f.takeValues(); }, place);
 }
 
 // Calls `f(accumulated, element)` with each element, one after the other; what it gives is `accumulated` next, from
