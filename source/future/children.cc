@@ -1,0 +1,65 @@
+#include "nuncio/future/internal/children.h"
+
+#include <utility>
+
+namespace nuncio::future_internal {
+
+void Children::addStarting(Child& child, bool& ended) noexcept {
+  child.ended_ = &ended;
+  ++running_;
+}
+
+void Children::list(Child& child, Future<void>&& stage) noexcept {
+  child.ended_ = nullptr;
+  child.stage_ = std::move(stage);
+  child.previous_ = last_;
+  (last_ != nullptr ? last_->next_ : first_) = &child;
+  last_ = &child;
+}
+
+void Children::remove(Child& child) noexcept {
+  if (child.starting()) {
+    *std::exchange(child.ended_, nullptr) = true;
+    return;
+  }
+  if (child.asked_) {
+    return;
+  }
+  (child.previous_ != nullptr ? child.previous_->next_ : first_) = child.next_;
+  (child.next_ != nullptr ? child.next_->previous_ : last_) = child.previous_;
+  std::move(child.stage_).detach();
+}
+
+void Children::cancelAll() noexcept {
+  if (cancelling_) {
+    return;  // by a function that this runs: it goes on with the others
+  }
+  const Busy busy(*this);
+  cancelling_ = true;
+  while (first_ != nullptr) {
+    Child& child = *first_;
+    Future<void> stage = std::move(child.stage_);
+    remove(child);
+    child.asked_ = true;
+    stage.cancel();
+    std::move(stage).detach();
+  }
+  cancelling_ = false;
+}
+
+void Children::removeOwner() noexcept {
+  const Busy busy(*this);
+  owned_ = false;
+  cancelAll();
+  if (running_ == 0) {
+    allEnded();
+  }
+}
+
+void Children::freeIfUnused() noexcept {
+  if (!owned_ && running_ == 0 && busy_ == 0) {
+    delete this;
+  }
+}
+
+}  // namespace nuncio::future_internal
