@@ -107,7 +107,8 @@ public:
                                  place);
   }
 
-  // Runs `f` with the failure as an absl::Status; f returns what then() allows, of the same T.
+  // Runs `f` with the failure as an absl::Status; f returns what then() allows, of the same T. With a value the chain
+  // has recovered, and goes on as if nothing had failed.
   template <class F>
   Future<T> thenError(F&& f, std::source_location place = std::source_location::current()) && {
     return std::move(*this).template chain<future_internal::ThenStatus<T, std::decay_t<F>>>({std::forward<F>(f)},

@@ -7,7 +7,7 @@
 
 namespace nuncio {
 
-// Latch: opens, for good, when it was counted down to zero.
+// Latch: opens, for good, when it was counted down to zero: a CountDownLatch to wait for without blocking.
 //
 //   Latch started(dispatcher, listeners.size());
 //   for (Listener& listener : listeners) { listener.start().ensure([&] { started.countDown(); }).detach(); }
