@@ -1,10 +1,25 @@
 #include "nuncio/future/semaphore.h"
 
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+#include "nuncio/common/assert.h"
+#include "nuncio/event/dispatcher.h"
 #include "nuncio/future/internal/wait_list.h"
 
 namespace nuncio {
 
 using future_internal::checkThread;
+
+namespace {
+
+absl::string_view nameOf(const TaskQueue& loop) {
+  return loop.dispatcher() != nullptr ? loop.dispatcher()->name() : "-";
+}
+
+}  // namespace
 
 class Semaphore::State {
 public:
@@ -20,6 +35,7 @@ public:
   bool free(uint64_t n) const { return waiters_.empty() && n <= available_ && !closed_.failed(); }
   Units take(uint64_t n) {
     available_ -= n;
+    out_ += n;
     ++holders_;
     return Units(*this, n);
   }
@@ -30,19 +46,26 @@ public:
     return waiters_.wait(std::move(n), place);
   }
 
+  // More than this there cannot be.
+  uint64_t room() const { return std::numeric_limits<uint64_t>::max() - available_ - out_; }
   void add(uint64_t n) {
     available_ += n;
     serve();
+  }
+  void giveBack(uint64_t n) {
+    out_ -= n;
+    add(n);
+    removeHolder();
+  }
+  void forget(uint64_t n) {
+    out_ -= n;
+    removeHolder();
   }
   void close(const absl::Status& status) {
     closed_ = Try<void>::fromFailure(future_internal::makeFailure(status));
     waiters_.failAll(closed_);
   }
 
-  void removeHolder() {
-    --holders_;
-    freeIfUnused();
-  }
   void removeOwner() {
     if (!waiters_.empty()) {
       waiters_.failAll(Try<void>::fromFailure(future_internal::destroyedFailure(waiters_.name())));
@@ -52,6 +75,10 @@ public:
   }
 
 private:
+  void removeHolder() {
+    --holders_;
+    freeIfUnused();
+  }
   // Not recursive: units that come back on the way, since nobody wanted them, are for the loop that runs already.
   void serve() {
     if (serving_) {
@@ -72,7 +99,8 @@ private:
   }
 
   uint64_t available_;
-  uint64_t holders_ = 0;
+  uint64_t out_ = 0;      // units
+  uint64_t holders_ = 0;  // Units
   bool owned_ = true;
   bool serving_ = false;
   Try<void> closed_;
@@ -103,7 +131,11 @@ std::optional<Semaphore::Units> Semaphore::tryAcquire(uint64_t n) {
 
 void Semaphore::release(uint64_t n) {
   checkThread(state_->loop(), "Semaphore::release");
-  state_->add(n);
+  const uint64_t room = state_->room();
+  if (NUNCIO_CONTRACT(n <= room, nameOf(state_->loop()), "Semaphore::release",
+                      absl::StrCat("units beyond the maximum: ", n, " are released, and there is room for ", room))) {
+    state_->add(n);
+  }
 }
 
 void Semaphore::close(const absl::Status& status) {
@@ -116,13 +148,12 @@ std::size_t Semaphore::waiters() const { return state_->waiters(); }
 
 void Semaphore::giveBack(State& state, uint64_t n) noexcept {
   checkThread(state.loop(), "Semaphore::Units::release");
-  state.add(n);
-  state.removeHolder();
+  state.giveBack(n);
 }
 
 uint64_t Semaphore::Units::forget() noexcept {
   if (state_ != nullptr) {
-    std::exchange(state_, nullptr)->removeHolder();
+    std::exchange(state_, nullptr)->forget(count_);
   }
   return std::exchange(count_, 0);
 }

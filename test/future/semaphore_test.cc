@@ -1,6 +1,8 @@
 #include "nuncio/future/semaphore.h"
 
+#include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <random>
@@ -14,6 +16,8 @@
 namespace nuncio::test {
 namespace {
 
+using testing::ContainsRegex;
+using testing::HasSubstr;
 using Units = Semaphore::Units;
 
 class SemaphoreTest : public PrimitiveTest {
@@ -69,6 +73,32 @@ TEST_F(SemaphoreTest, AcquireWaitsUntilUnitsComeBack) {
   ASSERT_TRUE(waiting.isReady());
   EXPECT_EQ(0u, semaphore.waiters());
   EXPECT_EQ(0u, semaphore.available());
+}
+
+TEST_F(SemaphoreTest, ReleaseUpToTheMaximumIsAllowed) {
+  constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
+  Semaphore semaphore(*dispatcher_, 3);
+  const std::optional<Units> out = semaphore.tryAcquire();
+  semaphore.release(kMax - 3);
+  EXPECT_EQ(kMax - 1, semaphore.available());
+}
+
+TEST_F(SemaphoreTest, ReleasePastTheMaximumIsRefused) {
+  Semaphore semaphore(*dispatcher_, std::numeric_limits<uint64_t>::max());
+  EXPECT_CONTRACT_VIOLATION(semaphore.release(2), ContainsRegex("Semaphore::release.*2 are released.*room for 0"));
+  EXPECT_EQ(std::numeric_limits<uint64_t>::max(), semaphore.available());
+}
+
+TEST_F(SemaphoreTest, UnitsThatAreOutCountForTheMaximumAndForgottenOnesDoNot) {
+  constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
+  Semaphore semaphore(*dispatcher_, kMax);
+  std::optional<Units> out = semaphore.tryAcquire(5);
+  EXPECT_CONTRACT_VIOLATION(semaphore.release(1), HasSubstr("Semaphore::release"));
+  semaphore.release(out->forget());
+  EXPECT_EQ(kMax, semaphore.available());
+  out = semaphore.tryAcquire(5);
+  out.reset();
+  EXPECT_EQ(kMax, semaphore.available());
 }
 
 TEST_F(SemaphoreTest, WaitersAreServedFirstInFirstOut) {

@@ -72,7 +72,8 @@ public:
   // Without waiting: nothing where acquire() would wait or fail.
   std::optional<Units> tryAcquire(uint64_t n = 1);
 
-  // Adds units: those that were forgotten, or new ones.
+  // Adds units: those that were forgotten, or new ones. Together with those that are there or out, they must not exceed
+  // the maximum of uint64_t: a broken contract, at which a release build adds none.
   void release(uint64_t n);
   // Fails those who wait, and all acquires from now on, with `status`, not OK. Units that are out may come back.
   void close(const absl::Status& status);
