@@ -1,5 +1,6 @@
 #include "nuncio/event/lifetime_guard.h"
 
+#include <any>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -148,6 +149,22 @@ TEST_F(LifetimeGuardTest, FunctionsWithAPlainValueReturnItOrCancelled) {
   EXPECT_EQ("value", *value());
   guard_.reset();
   EXPECT_EQ(absl::StatusCode::kCancelled, value().status().code());
+}
+
+TEST_F(LifetimeGuardTest, AFunctionWhoseValueCouldHoldAStatusReturnsCancelledAllTheSame) {
+  auto value = guard_->wrap([] { return std::any(1); });
+  static_assert(std::is_same_v<absl::StatusOr<std::any>, decltype(value())>);
+  guard_.reset();
+  EXPECT_TRUE(absl::IsCancelled(value().status()));
+}
+
+TEST_F(LifetimeGuardTest, AFunctionThatReturnsAReferenceToAStatusReturnsACopyOrCancelled) {
+  const absl::Status mine = absl::InternalError("mine");
+  auto status = guard_->wrap([&]() -> const absl::Status& { return mine; });
+  static_assert(std::is_same_v<absl::Status, decltype(status())>);
+  EXPECT_EQ(mine, status());
+  guard_.reset();
+  EXPECT_TRUE(absl::IsCancelled(status()));
 }
 
 TEST_F(LifetimeGuardTest, GuardsThenOnAValue) {

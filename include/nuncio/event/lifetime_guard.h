@@ -11,6 +11,14 @@
 #include "absl/status/statusor.h"
 
 namespace nuncio {
+
+template <class T>
+class Try;
+template <class T>
+class Future;
+template <class T>
+class SemiFuture;
+
 namespace lifetime_internal {
 
 // A guard's version, kept by the guard and by all that it wrapped.
@@ -47,14 +55,34 @@ private:
 
 inline absl::Status ownerGone() { return absl::CancelledError("the owner of the callback is gone, or was reset"); }
 
-// What a wrapped function that returns R returns.
+// What a wrapped function that returns R, which is no reference, returns.
 template <class R>
 struct Wrap {
-  using Type = std::conditional_t<std::is_constructible_v<R, absl::Status>, R, absl::StatusOr<std::remove_cvref_t<R>>>;
+  using Type = absl::StatusOr<R>;
 };
 template <>
 struct Wrap<void> {
   using Type = void;
+};
+template <>
+struct Wrap<absl::Status> {
+  using Type = absl::Status;
+};
+template <class U>
+struct Wrap<absl::StatusOr<U>> {
+  using Type = absl::StatusOr<U>;
+};
+template <class U>
+struct Wrap<Try<U>> {
+  using Type = Try<U>;
+};
+template <class U>
+struct Wrap<Future<U>> {
+  using Type = Future<U>;
+};
+template <class U>
+struct Wrap<SemiFuture<U>> {
+  using Type = SemiFuture<U>;
 };
 
 }  // namespace lifetime_internal
@@ -70,7 +98,7 @@ public:
   template <class... Args>
     requires std::is_invocable_v<F&, Args...>
   auto operator()(Args&&... args) {
-    using Result = typename lifetime_internal::Wrap<std::invoke_result_t<F&, Args...>>::Type;
+    using Result = typename lifetime_internal::Wrap<std::remove_cvref_t<std::invoke_result_t<F&, Args...>>>::Type;
     if (version_.now() != wrapped_at_) {
       if constexpr (std::is_void_v<Result>) {
         return;
