@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/future/internal/join.h"
+#include "source/future/failure.h"
 
 namespace nuncio::future_internal {
 
@@ -103,11 +104,15 @@ Node* Join::input(std::size_t index) const noexcept {
   return nullptr;
 }
 
-Failure* noInput() noexcept { return makeFailure(absl::InvalidArgumentError("no futures were given to collectAny")); }
+Failure* noInput() noexcept {
+  return makeFailureOf([] { return absl::InvalidArgumentError("no futures were given to collectAny"); });
+}
 
 Failure* outOfReach(std::size_t wanted, std::size_t given) noexcept {
-  return makeFailure(
-      absl::InvalidArgumentError(absl::StrCat("collectN was asked for ", wanted, " values of ", given, " futures")));
+  return makeFailureOf([&] {
+    return absl::InvalidArgumentError(
+        absl::StrCat("collectN was asked for ", wanted, " values of ", given, " futures"));
+  });
 }
 
 }  // namespace nuncio::future_internal

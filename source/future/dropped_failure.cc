@@ -1,5 +1,6 @@
 #include "nuncio/future/dropped_failure.h"
 
+#include <new>
 #include <utility>
 
 #include "nuncio/common/logging.h"
@@ -28,13 +29,16 @@ void future_internal::reportDropped(const Failure* failure, const std::source_lo
   if (absl::IsCancelled(status)) {
     return;  // somebody asked for it
   }
-  if (handlerNow() != nullptr) {
-    handlerNow()(status, place);
-    return;
+  try {
+    if (handlerNow() != nullptr) {
+      handlerNow()(status, place);
+      return;
+    }
+    NUNCIO_LOG(Future, warn,
+               "a failed future was dropped: {}; it was made at {}:{} in {}; handle the failure, or say detach()",
+               status.ToString(), place.file_name(), place.line(), place.function_name());
+  } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): there is no memory to say so
   }
-  NUNCIO_LOG(Future, warn,
-             "a failed future was dropped: {}; it was made at {}:{} in {}; handle the failure, or say detach()",
-             status.ToString(), place.file_name(), place.line(), place.function_name());
 }
 
 }  // namespace nuncio

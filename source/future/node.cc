@@ -5,11 +5,9 @@
 #include <cstdlib>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/internal/origin.h"
-#include "source/future/failure.h"
 #include "source/future/hand_over.h"
 
 namespace nuncio {
@@ -114,31 +112,6 @@ void giveBackNode(void* memory, uint16_t offset) noexcept {
   if (--block->nodes == 0) {
     freeBlock(block);
   }
-}
-
-Failure* failureFor(Reason reason) noexcept {
-  union Failures {
-    ~Failures() {}  // never: futures may outlive main()
-    Failure of_reason[7];
-  };
-  static Failures failures{{
-      Failure(absl::CancelledError("the future was cancelled")),
-      Failure(absl::CancelledError("the future's dispatcher has been shut down")),
-      Failure(absl::ResourceExhaustedError("no memory for a stage of a future")),
-      Failure(absl::FailedPreconditionError("the future was moved from, or never made")),
-      Failure(absl::FailedPreconditionError(
-          "waiting for a future on a dispatcher's thread would block it; use then() or co_await")),
-      Failure(absl::FailedPreconditionError("the promise's future was taken before")),
-      Failure(absl::FailedPreconditionError("no dispatcher: start the coroutine on a dispatcher's thread, or give it a "
-                                            "Dispatcher& as a parameter")),
-  }};
-  return shareFailure(&failures.of_reason[static_cast<int>(reason)]);
-}
-
-Failure* brokenPromise(const std::source_location& place) noexcept {
-  return makeFailure(
-      absl::AbortedError(absl::StrCat("broken promise: the one made at ", place.file_name(), ":", place.line(), " in ",
-                                      place.function_name(), " was destroyed without a result")));
 }
 
 void completeDropped(Node& node) noexcept {

@@ -3,12 +3,16 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "source/future/failure.h"
+
 namespace nuncio::future_internal {
 
 Failure* brokenStream(const std::source_location& place) noexcept {
-  return makeFailure(
-      absl::AbortedError(absl::StrCat("broken stream: the PromiseStream made at ", place.file_name(), ":", place.line(),
-                                      " in ", place.function_name(), " was destroyed before close()")));
+  return makeFailureOf([&] {
+    return absl::AbortedError(absl::StrCat("broken stream: the PromiseStream made at ", place.file_name(), ":",
+                                           place.line(), " in ", place.function_name(),
+                                           " was destroyed before close()"));
+  });
 }
 
 }  // namespace nuncio::future_internal

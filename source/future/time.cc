@@ -10,6 +10,7 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/future.h"
+#include "source/future/failure.h"
 
 namespace nuncio::future_internal {
 namespace {
@@ -68,20 +69,14 @@ TimerPtr startTimer(Node& node, std::chrono::nanoseconds delay, void (*expired)(
 }
 
 Failure* deadlineFailure(std::chrono::nanoseconds limit) noexcept {
-  try {
-    return makeFailure(
-        absl::DeadlineExceededError(absl::StrCat("the future was not ready within ", inMilliseconds(limit))));
-  } catch (const std::bad_alloc&) {
-    return failureFor(Reason::NoMemory);
-  }
+  return makeFailureOf([limit] {
+    return absl::DeadlineExceededError(absl::StrCat("the future was not ready within ", inMilliseconds(limit)));
+  });
 }
 
 Failure* negativeDuration(std::chrono::nanoseconds duration) noexcept {
-  try {
-    return makeFailure(absl::InvalidArgumentError(absl::StrCat("negative duration: ", inMilliseconds(duration))));
-  } catch (const std::bad_alloc&) {
-    return failureFor(Reason::NoMemory);
-  }
+  return makeFailureOf(
+      [duration] { return absl::InvalidArgumentError(absl::StrCat("negative duration: ", inMilliseconds(duration))); });
 }
 
 Future<void> sleepOn(TaskQueue* loop, std::chrono::nanoseconds delay, const std::source_location& place) {

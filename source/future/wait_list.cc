@@ -7,6 +7,7 @@
 
 #include "nuncio/common/assert.h"
 #include "nuncio/event/dispatcher.h"
+#include "source/future/failure.h"
 
 namespace nuncio::future_internal {
 
@@ -20,11 +21,7 @@ void checkThreadSlow(const TaskQueue& loop, const char* operation) {
 }
 
 Failure* destroyedFailure(const char* name) noexcept {
-  try {
-    return makeFailure(absl::CancelledError(absl::StrCat("the ", name, " was destroyed")));
-  } catch (const std::bad_alloc&) {
-    return failureFor(Reason::Cancelled);
-  }
+  return makeFailureOf([name] { return absl::CancelledError(absl::StrCat("the ", name, " was destroyed")); });
 }
 
 }  // namespace nuncio::future_internal

@@ -1,20 +1,34 @@
 // What futures allocate, and what becomes of them when there is no memory.
 
 #include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/future.h"
+#include "nuncio/future/queue.h"
+#include "nuncio/future/semaphore.h"
+#include "nuncio/future/status_error.h"
+#include "nuncio/future/time.h"
 #include "test/future/no_memory_fixture.h"
 #include "test/test_support/count_allocations.h"
+#include "test/test_support/log_capture.h"
 #include "test/test_support/sanitizers.h"
 
 namespace nuncio::test {
@@ -48,6 +62,21 @@ protected:
 
 TEST_F(FutureAllocationTest, AreCounted) {
   EXPECT_GE(cold([] { const auto memory = std::make_unique<std::string>(100, 'x'); }), 1);
+}
+
+// The first of all that fail here: it must not be the one that makes them.
+TEST_F(FutureAllocationTest, NoneForTheFirstFailureThatTheLibraryMakes) {
+  EXPECT_EQ(0, cold([&] {
+                 Promise<int> promise;
+                 Future<int> future = promise.future(*dispatcher_);
+                 future.cancel();
+                 sum_ += future.result().failed() ? 1 : 0;
+                 sum_ += Future<int>().get().failed() ? 1 : 0;
+                 sum_ += Try<int>(absl::OkStatus()).failed() ? 1 : 0;
+                 sum_ += Try<int>(std::exception_ptr()).status().ok() ? 0 : 1;
+                 sum_ += Try<int>().status().ok() ? 0 : 1;
+               }) - cold([] { Promise<int> promise; }));
+  EXPECT_EQ(sum_, 5);
 }
 
 TEST_F(FutureAllocationTest, NoneForAReadyChain) {
@@ -222,6 +251,69 @@ TEST_F(NoMemoryTest, AThenWhoseFunctionThrowsWhenItMovesThrowsThat) {
     promise.setValue(0);
     dispatcher.run(RunType::NonBlock);
     return future.isReady() && expected(future.result());
+  });
+}
+
+TEST_F(NoMemoryTest, APromiseThatBreaksFailsWithAbortedOrResourceExhausted) {
+  failEachAllocation([&](Dispatcher& dispatcher) {
+    Future<int> future;
+    {
+      Promise<int> promise;
+      future = promise.future(dispatcher);
+    }
+    dispatcher.run(RunType::NonBlock);
+    return future.isReady() &&
+           (absl::IsAborted(future.result().status()) || absl::IsResourceExhausted(future.result().status()));
+  });
+}
+
+// Whatever has a message of its own.
+TEST_F(NoMemoryTest, FailuresWithoutMemoryForTheirMessageAreResourceExhausted) {
+  const auto fails = [&](absl::StatusCode code, auto make) {
+    failEachAllocation([&](Dispatcher& dispatcher) {
+      const absl::StatusCode actual = make(dispatcher).get().status().code();
+      return actual == code || actual == absl::StatusCode::kResourceExhausted;
+    });
+  };
+  using absl::StatusCode;
+  fails(StatusCode::kInvalidArgument, [](Dispatcher& d) { return sleepFor(d, std::chrono::seconds(-1)); });
+  fails(StatusCode::kInvalidArgument, [](Dispatcher&) { return collectAny(std::vector<Future<int>>()); });
+  fails(StatusCode::kInvalidArgument, [](Dispatcher&) { return collectN(std::vector<Future<int>>(), 2); });
+  fails(StatusCode::kUnknown, [](Dispatcher&) {
+    return makeReadyFuture().then([]() -> int { throw std::runtime_error("a message that is no short string"); });
+  });
+  fails(StatusCode::kOutOfRange, [](Dispatcher& d) {
+    Queue<int> queue(d, 1);
+    queue.close();
+    return queue.pop();
+  });
+  fails(StatusCode::kCancelled, [](Dispatcher& d) {
+    std::optional<Semaphore> semaphore;
+    semaphore.emplace(d, 0);
+    Future<Semaphore::Units> future = semaphore->acquire();
+    semaphore.reset();
+    return future;
+  });
+}
+
+TEST_F(NoMemoryTest, ThenErrorOfAStatusErrorThatCannotBeMadeLeavesTheStatus) {
+  failEachAllocation([&](Dispatcher&) {
+    const absl::Status error = absl::NotFoundError("no");
+    const Try<int> result = makeFailedFuture<int>(error).thenError<StatusError>([](StatusError&) { return 1; }).get();
+    return result.hasValue() || absl::IsNotFound(result.status()) || absl::IsResourceExhausted(result.status());
+  });
+}
+
+TEST_F(NoMemoryTest, ADroppedFailureThatCannotBeLoggedIsNot) {
+  const LogCapture log(LogLayer::Future);
+  failEachAllocation([&](Dispatcher&) {
+    const DroppedFailureHandler former = setDroppedFailureHandler(nullptr);
+    const absl::Status error = absl::NotFoundError("a message that is no short string");
+    {
+      const Future<int> dropped = makeFailedFuture<int>(error);
+    }
+    setDroppedFailureHandler(former);
+    return true;
   });
 }
 

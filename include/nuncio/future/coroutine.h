@@ -21,8 +21,8 @@
 // rvalues), yield(), resumeOn(), durations. What is ready does not suspend.
 //
 // A failure that is awaited is thrown: its exception, or a StatusError with its status; asTry(future) gives the Try
-// instead. What escapes from the coroutine is its result; a StatusError becomes its Status again. co_return takes a
-// value, and for other types than void also a Status, a StatusOr or a Try.
+// instead. What escapes from the coroutine is its result; a StatusError is its Status, too. co_return takes a value,
+// and for other types than void also a Status, a StatusOr or a Try.
 //
 // Cancelling the future cancels what the coroutine waits for, and destroys its frame where it stands, with all its
 // variables; one that is running ends at its next co_await. A dispatcher that shuts down does the same. Dropping the

@@ -114,7 +114,8 @@ public:
     return std::move(*this).template chain<future_internal::ThenStatus<T, std::decay_t<F>>>({std::forward<F>(f)},
                                                                                             place);
   }
-  // Runs `f` with an exception of type E or derived from it; leaves other failures alone.
+  // Runs `f` with an exception of type E or derived from it; leaves other failures alone. For StatusError that is any
+  // failure with a Status, thrown or not; for another E, std::exception too, a Status has to have been thrown.
   template <class E, class F>
   Future<T> thenError(F&& f, std::source_location place = std::source_location::current()) && {
     return std::move(*this).template chain<future_internal::ThenException<T, E, std::decay_t<F>>>({std::forward<F>(f)},

@@ -19,6 +19,7 @@ ABSL_NAMESPACE_END
 
 namespace nuncio {
 
+class StatusError;
 template <class T>
 class Try;
 
@@ -41,10 +42,11 @@ Failure* makeFailure(const absl::Status& status) noexcept;
 Failure* makeFailure(std::exception_ptr exception) noexcept;
 Failure* shareFailure(const Failure* failure) noexcept;
 void releaseFailure(Failure* failure) noexcept;
-bool isException(const Failure* failure) noexcept;  // rather than a status
+bool isException(const Failure* failure) noexcept;  // and no StatusError
+bool wasThrown(const Failure* failure) noexcept;    // it is an exception, perhaps a StatusError
 bool isOk(const absl::Status& status);
 // Null: there is no result yet.
-void assignStatus(const Failure* failure, absl::Status* status);
+void assignStatus(const Failure* failure, absl::Status* status) noexcept;
 std::exception_ptr exceptionOf(const Failure* failure);
 [[noreturn]] void raise(const Failure* failure);
 
@@ -114,6 +116,7 @@ public:
   [[gnu::always_inline]] bool ready() const noexcept { return outcome_ != Outcome::None; }
   [[gnu::always_inline]] bool hasValue() const noexcept { return outcome_ == Outcome::Value; }
   [[gnu::always_inline]] bool failed() const noexcept { return outcome_ == Outcome::Failure; }
+  // Whether it failed with an exception that is no StatusError, and so has no Status of its own.
   bool hasException() const noexcept { return failed() && future_internal::isException(failure_); }
 
   // The value. On failure: throws the exception, or a StatusError with the status.
@@ -127,7 +130,8 @@ public:
   Stored* operator->() noexcept { return &value_; }
   const Stored* operator->() const noexcept { return &value_; }
 
-  // OK for a value. An exception becomes Unknown with its message. FailedPrecondition when there is no result yet.
+  // OK for a value. A StatusError has its Status, any other exception becomes Unknown with its message.
+  // FailedPrecondition when there is no result yet.
   template <class S = absl::Status>
   S status() const {
     S status;
@@ -136,7 +140,7 @@ public:
     }
     return status;
   }
-  // The exception, or a StatusError with the status; null for a value.
+  // The exception that was thrown, or a StatusError with the status; null for a value.
   std::exception_ptr exception() const {
     return hasValue() ? std::exception_ptr() : future_internal::exceptionOf(failure());
   }

@@ -134,30 +134,42 @@ struct ThenException {
   static constexpr const char* kKind = "thenError<E>";
 
   Try<T> apply(Try<T>&& input) noexcept {
-    if (input.hasException()) {
-      try {
-        std::rethrow_exception(input.exception());
-      } catch (E& e) {
-        return callInto<T>(f, e);
-      } catch (...) {  // NOLINT(bugprone-empty-catch): passed on, below
-      }
-    }
-    return std::move(input);
+    Try<T> result;
+    const bool handled = handle(input, [&](E& e) { result = callInto<T>(f, e); });
+    return handled ? std::move(result) : std::move(input);
   }
   template <class Out>
   void applyTo(Try<T>&& input, Out& out) noexcept {
-    if (input.hasException()) {
-      try {
-        std::rethrow_exception(input.exception());
-      } catch (E& e) {
-        return callForFuture<T>(out, f, e);
-      } catch (...) {  // NOLINT(bugprone-empty-catch): passed on, below
-      }
+    if (!handle(input, [&](E& e) { callForFuture<T>(out, f, e); })) {
+      out.result(std::move(input));
     }
-    out.result(std::move(input));
   }
 
   F f;
+
+private:
+  // False when it is no E. A Status that was never thrown is a StatusError, and nothing else.
+  template <class Call>
+  static bool handle(const Try<T>& input, Call call) noexcept {
+    if (!input.failed()) {
+      return false;
+    }
+    try {
+      if (wasThrown(input.failure())) {
+        std::rethrow_exception(input.exception());
+      }
+      if constexpr (std::is_same_v<std::remove_cv_t<E>, StatusError>) {
+        E error(input.status());
+        call(error);
+        return true;
+      }
+    } catch (E& e) {
+      call(e);
+      return true;
+    } catch (...) {  // NOLINT(bugprone-empty-catch): passed on
+    }
+    return false;
+  }
 };
 
 // ensure(f): runs it, and passes on what came before. A failure of f wins over a value only.
