@@ -91,6 +91,45 @@ TEST_F(CoroutineTest, ParametersLiveAsLongAsTheFrame) {
   EXPECT_EQ(*future.result(), "a text that is too long for the small buffer of a string: 42");
 }
 
+struct Incomplete;
+Future<int> onConst(Incomplete& /*other*/, const Dispatcher& /*dispatcher*/) {
+  co_await yield();
+  co_return 1;
+}
+struct Incomplete {};
+
+TEST_F(CoroutineTest, AConstDispatcherNamesItsDispatcherToo) {
+  const DispatcherPtr other = createDispatcher({.name = "other"});
+  Incomplete incomplete;
+  Future<int> future = onConst(incomplete, *other);
+  run();
+  EXPECT_FALSE(future.isReady());
+  other->run(RunType::NonBlock);
+  EXPECT_EQ(*std::move(future).get(), 1);
+}
+
+TEST_F(CoroutineTest, CoReturnTakesLvaluesAndConstObjects) {
+  static absl::StatusOr<std::string> status_or = "status or";
+  static const absl::StatusOr<std::string> const_status_or = "const status or";
+  static const absl::Status status = absl::NotFoundError("no");
+  static Try<std::string> result("try");
+  static const Try<std::string> const_result("const try");
+  EXPECT_EQ(*[](Dispatcher&) -> Future<std::string> { co_return status_or; }(*dispatcher_).get(), "status or");
+  EXPECT_EQ(
+      *[](Dispatcher&) -> Future<std::string> { co_return const_status_or; }(*dispatcher_).get(), "const status or");
+  EXPECT_EQ([](Dispatcher&) -> Future<std::string> { co_return status; }(*dispatcher_).get().status(), status);
+  EXPECT_EQ(*[](Dispatcher&) -> Future<std::string> { co_return result; }(*dispatcher_).get(), "try");
+  EXPECT_EQ(*[](Dispatcher&) -> Future<std::string> { co_return const_result; }(*dispatcher_).get(), "const try");
+}
+
+TEST_F(CoroutineTest, CoReturnMovesWhatIsLocal) {
+  const auto moving = [](Dispatcher&) -> Future<std::unique_ptr<int>> {
+    absl::StatusOr<std::unique_ptr<int>> local = std::make_unique<int>(1);
+    co_return local;
+  };
+  EXPECT_EQ(**moving(*dispatcher_).get(), 1);
+}
+
 TEST_F(CoroutineTest, AnExceptionOfItIsItsResult) {
   const auto failing = [](Dispatcher& /*dispatcher*/, Future<int> before) -> Future<int> {
     co_await std::move(before);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
@@ -65,6 +66,16 @@ TEST_F(DroppedFailureTest, AReadyFailedFutureIsReportedWithItsPlace) {
     Future<int> future = makeFailedFuture<int>(absl::NotFoundError("no"));
   }
   EXPECT_THAT(dropped(), ElementsAre(absl::StrCat("NOT_FOUND: no @ ", line)));
+}
+
+TEST_F(DroppedFailureTest, AFutureMadeOfAStatusIsReportedWithThePlaceOfTheCaller) {
+  const int line = __LINE__ + 2;
+  {
+    const Future<void> future = makeReadyFuture(absl::NotFoundError("no"));
+    const Future<int> other = makeReadyFuture(absl::StatusOr<int>(absl::NotFoundError("no")));
+  }
+  EXPECT_THAT(dropped(),
+              ElementsAre(absl::StrCat("NOT_FOUND: no @ ", line + 1), absl::StrCat("NOT_FOUND: no @ ", line)));
 }
 
 TEST_F(DroppedFailureTest, ThePlaceIsThatOfTheLastStage) {

@@ -1,21 +1,128 @@
-// What failures are: statuses, exceptions, and StatusErrors, which are both.
+// What a Try is made of, and what failures are: statuses, exceptions, and StatusErrors, which are both.
 
 #include "nuncio/future/try.h"
 
+#include <any>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "gtest/gtest.h"
 
+#include "nuncio/event/dispatcher.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/future.h"
+#include "nuncio/future/queue.h"
+#include "nuncio/future/shared_future.h"
 #include "nuncio/future/status_error.h"
 
 namespace nuncio::test {
 namespace {
+
+// --- Values.
+
+TEST(TryTest, ConvertsImplicitlyOnly) {
+  static_assert(std::is_constructible_v<Try<std::string>, const char*>);
+  static_assert(std::is_constructible_v<Try<long>, int>);
+  static_assert(std::is_constructible_v<Try<std::unique_ptr<int>>, std::nullptr_t>);
+  static_assert(!std::is_constructible_v<Try<std::vector<int>>, int>);
+  static_assert(!std::is_constructible_v<Try<std::unique_ptr<int>>, int*>);
+  static_assert(!std::is_constructible_v<Try<std::unique_ptr<int>>, absl::StatusOr<int*>>);
+  static_assert(!std::is_constructible_v<Try<void>, int>);
+  EXPECT_EQ(Try<std::string>("text").value(), "text");
+}
+
+TEST(TryTest, OfAMoveOnlyTypeIsNotCopied) {
+  static_assert(std::is_nothrow_move_constructible_v<Try<std::unique_ptr<int>>>);
+  static_assert(!std::is_copy_constructible_v<Try<std::unique_ptr<int>>>);
+  static_assert(!std::is_copy_assignable_v<Try<std::unique_ptr<int>>>);
+  static_assert(std::is_copy_constructible_v<Try<std::string>>);
+}
+
+TEST(TryTest, AStatusOrIsItsValueOrItsStatusHoweverItIsGiven) {
+  const absl::Status error = absl::NotFoundError("no");
+  absl::StatusOr<std::string> good = "good";
+  absl::StatusOr<std::string> bad = error;
+  const absl::StatusOr<std::string> const_good = good;
+  EXPECT_EQ(*Try<std::string>(good), "good");
+  EXPECT_EQ(*Try<std::string>(const_good), "good");
+  EXPECT_EQ(*Try<std::string>(std::move(good)), "good");
+  EXPECT_EQ(Try<std::string>(bad).status(), error);
+  EXPECT_EQ(Try<std::string>(std::as_const(bad)).status(), error);
+  EXPECT_EQ(Try<std::string>(std::move(bad)).status(), error);
+  EXPECT_EQ(*Try<std::string>(absl::StatusOr<const char*>("converted")), "converted");
+}
+
+TEST(TryTest, NoResultBecomesTheValueOfATypeThatTakesAnything) {
+  absl::StatusOr<int> error = absl::NotFoundError("no");
+  EXPECT_EQ(Try<std::any>(absl::NotFoundError("no")).status(), absl::NotFoundError("no"));
+  EXPECT_EQ(Try<std::any>(error).status(), absl::NotFoundError("no"));
+  EXPECT_TRUE(Try<std::any>(std::make_exception_ptr(1)).hasException());
+  EXPECT_EQ(std::any_cast<int>(*Try<std::any>(absl::StatusOr<int>(5))), 5);
+  static_assert(!std::is_constructible_v<Try<std::any>, Try<int>>);
+  static_assert(!std::is_constructible_v<Try<std::any>, Future<int>>);
+}
+
+// An operator& that is of no use for the address.
+struct Hidden {
+  explicit Hidden(int number) : value(number) {}
+  void operator&() const = delete;  // NOLINT(google-runtime-operator): what is tested
+  int value;
+};
+
+TEST(TryTest, AValueMayHaveAnAddressOperatorOfItsOwn) {
+  Try<Hidden> result{Hidden(1)};
+  Try<Hidden> copy(result);
+  EXPECT_EQ(copy->value, 1);
+  EXPECT_EQ(std::as_const(copy)->value, 1);
+  EXPECT_EQ(Try<Hidden>(absl::StatusOr<Hidden>(Hidden(2)))->value, 2);
+}
+
+Future<Hidden> hiddenLater(Future<Hidden> future) {
+  Hidden hidden = co_await std::move(future);
+  co_return hidden;
+}
+
+TEST(TryTest, AValueWithAnAddressOperatorPassesThroughFutures) {
+  const DispatcherPtr dispatcher = createDispatcher({.name = "hidden"});
+  dispatcher->run(RunType::NonBlock);
+  Promise<Hidden> promise;
+  Future<Hidden> future = hiddenLater(promise.future(*dispatcher)).then([](Hidden hidden) { return hidden; });
+  promise.setValue(Hidden(1));
+  dispatcher->run(RunType::NonBlock);
+  SharedFuture<Hidden> shared = share(std::move(future));
+  EXPECT_EQ((*shared.future().get()).value, 1);
+
+  Queue<Hidden> queue(*dispatcher, 1);
+  queue.push(Hidden(2)).detach();
+  EXPECT_EQ(queue.pop().get()->value, 2);
+}
+
+// --- makeReadyFuture().
+
+TEST(MakeReadyFutureTest, OfAStatusIsAVoidFuture) {
+  const absl::Status error = absl::NotFoundError("no");
+  Future<void> good = makeReadyFuture(absl::OkStatus());
+  Future<void> bad = makeReadyFuture(error);
+  EXPECT_TRUE(std::move(good).get().hasValue());
+  EXPECT_EQ(std::move(bad).get().status(), error);
+}
+
+TEST(MakeReadyFutureTest, OfAStatusOrOrATryIsAFutureOfTheValue) {
+  const absl::StatusOr<int> good = 1;
+  Future<int> one = makeReadyFuture(good);
+  Future<int> bad = makeReadyFuture(absl::StatusOr<int>(absl::NotFoundError("no")));
+  Future<int> two = makeReadyFuture(Try<int>(2));
+  EXPECT_EQ(*std::move(one).get(), 1);
+  EXPECT_EQ(std::move(bad).get().status(), absl::NotFoundError("no"));
+  EXPECT_EQ(*std::move(two).get(), 2);
+}
 
 // --- Exceptions that have a Status.
 

@@ -15,10 +15,10 @@
 //     co_return "hello, " + name;
 //   }
 //
-// A coroutine belongs to the dispatcher that its first parameter of type Dispatcher& names, or else to the one whose
-// loop runs on the thread that calls it; failing both, to that of the first future it waits for. It starts at once, on
-// the caller's thread, and after a wait goes on on its dispatcher's. To be awaited: Future, SemiFuture (both only as
-// rvalues), yield(), resumeOn(), durations. What is ready does not suspend.
+// A coroutine belongs to the dispatcher that its first parameter of type Dispatcher&, const or not, names, or else to
+// the one whose loop runs on the thread that calls it; failing both, to that of the first future it waits for. It
+// starts at once, on the caller's thread, and after a wait goes on on its dispatcher's. To be awaited: Future,
+// SemiFuture (both only as rvalues), yield(), resumeOn(), durations. What is ready does not suspend.
 //
 // A failure that is awaited is thrown: its exception, or a StatusError with its status; asTry(future) gives the Try
 // instead. What escapes from the coroutine is its result; a StatusError is its Status, too. co_return takes a value,

@@ -382,14 +382,23 @@ private:
 
 static_assert(sizeof(Future<int>) <= 32);
 
-template <class T>
-[[gnu::always_inline]] inline Future<std::decay_t<T>> makeReadyFuture(T&& value) {
-  return Future<std::decay_t<T>>(Try<std::decay_t<T>>(std::forward<T>(value)));
+// `value`: a T makes a Future<T>; an absl::StatusOr<T> or a Try<T> as well, and an absl::Status a Future<void>, failed
+// or not.
+template <class V, class T = future_internal::ResultOf<std::decay_t<V>>>
+[[gnu::always_inline]] inline Future<T> makeReadyFuture(V&& value,
+                                                        std::source_location place = std::source_location::current()) {
+  static_assert(!future_internal::Flatten<std::decay_t<V>>::kIsFuture, "makeReadyFuture() of what is a future already");
+  return Future<T>(Try<T>(std::forward<V>(value)), place);
 }
-inline Future<void> makeReadyFuture() { return Future<void>(Try<void>(Unit())); }
+inline Future<void> makeReadyFuture(std::source_location place = std::source_location::current()) {
+  return Future<void>(Try<void>(Unit()), place);
+}
 // `failure`: an absl::Status that is not OK, or a std::exception_ptr.
 template <class T, class Failure>
 Future<T> makeFailedFuture(Failure&& failure, std::source_location place = std::source_location::current()) {
+  using D = std::decay_t<Failure>;
+  static_assert(std::is_same_v<D, absl::Status> || std::is_same_v<D, std::exception_ptr>,
+                "makeFailedFuture<T>(failure) takes an absl::Status, or a std::exception_ptr: std::make_exception_ptr");
   return Future<T>(Try<T>(std::forward<Failure>(failure)), place);
 }
 

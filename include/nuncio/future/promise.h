@@ -56,6 +56,8 @@ public:
 
   template <class V = future_internal::Stored<T>>
   bool setValue(V&& value) {
+    static_assert(future_internal::kMakes<T, V&&>,
+                  "setValue(value): the value is no T of the Promise<T>, and does not convert to one implicitly");
     return setTry(Try<T>(std::forward<V>(value)));
   }
   bool setValue()

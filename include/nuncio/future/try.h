@@ -9,6 +9,10 @@
 
 #include "absl/base/config.h"
 
+#ifndef __cpp_exceptions
+#error "nuncio's futures keep and throw exceptions: compile what includes them without -fno-exceptions"
+#endif
+
 namespace absl {
 ABSL_NAMESPACE_BEGIN
 class Status;
@@ -22,6 +26,10 @@ namespace nuncio {
 class StatusError;
 template <class T>
 class Try;
+template <class T>
+class Future;
+template <class T>
+class SemiFuture;
 
 // The value of a void future where a type is needed.
 struct Unit {
@@ -32,8 +40,44 @@ namespace future_internal {
 
 enum class Outcome : uint8_t { None, Value, Failure };
 
+template <class T, template <class> class Of>
+inline constexpr bool kIs = false;
+template <class U, template <class> class Of>
+inline constexpr bool kIs<Of<U>, Of> = true;
+
+// What is never the value of a T, but a result already, or what it will come from.
+template <class D>
+inline constexpr bool kIsResult = std::is_same_v<D, absl::Status> || std::is_same_v<D, std::exception_ptr> ||
+                                  kIs<D, absl::StatusOr> || kIs<D, Try> || kIs<D, Future> || kIs<D, SemiFuture>;
 template <class T>
-using Stored = std::conditional_t<std::is_void_v<T>, Unit, T>;
+inline constexpr bool kMayBeValue = std::is_void_v<T> ? std::is_same_v<T, void>
+                                                      : std::is_object_v<T> && !std::is_array_v<T> &&
+                                                            std::is_same_v<T, std::remove_cv_t<T>> && !kIsResult<T>;
+
+template <class T>
+using Stored = std::conditional_t<std::is_void_v<T> || !kMayBeValue<T>, Unit, T>;
+
+// Fails to compile, with what to use instead, where a Try, a Future or a Promise of T makes no sense.
+template <class T>
+struct CheckValue {
+  static_assert(!std::is_same_v<T, absl::Status>, "a future of absl::Status: use void, which fails with a Status");
+  static_assert(!kIs<T, absl::StatusOr>, "a future of absl::StatusOr<U>: use U, which fails with a Status");
+  static_assert(!std::is_same_v<T, std::exception_ptr>,
+                "a future of std::exception_ptr: use void, or the type of the value; both may fail with an exception");
+  static_assert(!kIs<T, Try>, "a future of Try<U>: use U; what a future brings is a Try<U> already");
+  static_assert(!kIs<T, Future> && !kIs<T, SemiFuture>,
+                "a future of a future of U: use U; a function of then() that returns a future makes a Future<U>");
+  static_assert(!std::is_reference_v<T>, "a future of a reference: use a pointer, or a std::reference_wrapper");
+  static_assert(std::is_reference_v<T> || std::is_same_v<T, std::remove_cv_t<T>>,
+                "a future of a const or volatile type: leave out const and volatile");
+  static_assert(!std::is_array_v<T>, "a future of an array: use a std::array, or a std::string");
+  static_assert(!std::is_function_v<T>, "a future of a function: use a pointer to it, or a std::function");
+  static_assert(alignof(Stored<T>) <= 16, "a future of a type with an alignment above 16: use a std::unique_ptr to it");
+  static_assert(std::is_nothrow_move_constructible_v<Stored<T>>,
+                "a future of a type whose move may throw, or that does not move: declare its move constructor "
+                "noexcept, or use a std::unique_ptr to it");
+  static constexpr bool kOk = true;
+};
 
 // A failure: an absl::Status or a std::exception_ptr, shared by those who hold a reference.
 class Failure;
@@ -58,11 +102,19 @@ std::exception_ptr exceptionOf(const Failure* failure);
 //     if (result.failed()) { log(result.status()); } else { use(*result); }
 //   });
 //
-// A failure takes one word, and moves for nothing. A Status travels without a throw. T may be move-only, void, or a
-// std::reference_wrapper. (absl::Status is only declared here: include "absl/status/status.h" to use it. That keeps
-// futures cheap to include.)
+// A failure takes one word, and moves for nothing. A Status travels without a throw. A StatusError that was thrown, or
+// a type derived from it, stays the exception that it is, and is its Status as well.
+//
+// T may be void, and what moves without throwing; it need not be copied. Not a reference, but a std::reference_wrapper;
+// not a Status, StatusOr, exception_ptr, Try or future, which are results already; no const, no array, and no type with
+// an alignment above 16. What converts to T implicitly makes a value of it; what an explicit constructor is needed for
+// does not.
+//
+// absl::Status is only declared here: include "absl/status/status.h" to use it. That keeps futures cheap to include.
 template <class T>
 class [[nodiscard]] Try {
+  static_assert(future_internal::CheckValue<T>::kOk);
+
   using Outcome = future_internal::Outcome;
   using Failure = future_internal::Failure;
   using Stored = future_internal::Stored<T>;
@@ -72,26 +124,25 @@ public:
 
   // Nothing yet.
   [[gnu::always_inline]] Try() noexcept {}
-  template <class V = Stored, class D = std::remove_cvref_t<V>,
-            class = std::enable_if_t<std::is_constructible_v<Stored, V&&> && !std::is_same_v<D, Try> &&
-                                     !std::is_same_v<D, absl::Status> && !std::is_same_v<D, std::exception_ptr> &&
-                                     !std::is_same_v<D, absl::StatusOr<T>>>>
+  template <class V = Stored>
+    requires(!future_internal::kIsResult<std::remove_cvref_t<V>> && std::is_convertible_v<V, Stored>)
   [[gnu::always_inline]] Try(V&& value)  // NOLINT(google-explicit-constructor): a value is a result
       : outcome_(Outcome::Value) {
-    ::new (static_cast<void*>(&value_)) Stored(std::forward<V>(value));
+    ::new (memory()) Stored(std::forward<V>(value));
   }
   // An OK status is a value when T is void, and otherwise the error Internal.
   Try(const absl::Status& status) { setStatus(status); }  // NOLINT(google-explicit-constructor): a failure is a result
   Try(std::exception_ptr exception) noexcept              // NOLINT(google-explicit-constructor): as above
       : Try(FromFailure(), future_internal::makeFailure(std::move(exception))) {}
   template <class U>
+    requires std::is_convertible_v<U, Stored>
   Try(absl::StatusOr<U>&& result) {  // NOLINT(google-explicit-constructor): as above
-    if (result.ok()) {
-      ::new (static_cast<void*>(&value_)) Stored(*std::move(result));
-      outcome_ = Outcome::Value;
-    } else {
-      setStatus(result.status());
-    }
+    setStatusOr(std::move(result));
+  }
+  template <class U>
+    requires std::is_convertible_v<const U&, Stored>
+  Try(const absl::StatusOr<U>& result) {  // NOLINT(google-explicit-constructor): as above
+    setStatusOr(result);
   }
 
   [[gnu::always_inline]] Try(Try&& other) noexcept { take(other); }
@@ -102,8 +153,14 @@ public:
     }
     return *this;
   }
-  Try(const Try& other) { copy(other); }
-  Try& operator=(const Try& other) {
+  Try(const Try& other)
+    requires std::is_copy_constructible_v<Stored>
+  {
+    copy(other);
+  }
+  Try& operator=(const Try& other)
+    requires std::is_copy_constructible_v<Stored>
+  {
     if (this != &other) {
       reset();
       copy(other);
@@ -127,8 +184,8 @@ public:
   Stored& operator*() & noexcept { return value_; }
   const Stored& operator*() const& noexcept { return value_; }
   [[gnu::always_inline]] Stored&& operator*() && noexcept { return std::move(value_); }
-  Stored* operator->() noexcept { return &value_; }
-  const Stored* operator->() const noexcept { return &value_; }
+  Stored* operator->() noexcept { return __builtin_addressof(value_); }
+  const Stored* operator->() const noexcept { return __builtin_addressof(value_); }
 
   // OK for a value. A StatusError has its Status, any other exception becomes Unknown with its message.
   // FailedPrecondition when there is no result yet.
@@ -185,10 +242,13 @@ private:
   struct FromFailure {};
   [[gnu::always_inline]] Try(FromFailure, Failure* failure) noexcept : failure_(failure), outcome_(Outcome::Failure) {}
 
+  // Of the value: T may have an operator& of its own.
+  [[gnu::always_inline]] void* memory() noexcept { return __builtin_addressof(value_); }
+
   void setStatus(const absl::Status& status) {
     if constexpr (std::is_void_v<T>) {
       if (future_internal::isOk(status)) {
-        ::new (static_cast<void*>(&value_)) Unit();
+        ::new (memory()) Unit();
         outcome_ = Outcome::Value;
         return;
       }
@@ -196,11 +256,19 @@ private:
     failure_ = future_internal::makeFailure(status);
     outcome_ = Outcome::Failure;
   }
+  template <class StatusOr>
+  void setStatusOr(StatusOr&& result) {
+    if (result.ok()) {
+      ::new (memory()) Stored(*std::forward<StatusOr>(result));
+      outcome_ = Outcome::Value;
+    } else {
+      setStatus(result.status());
+    }
+  }
 
   [[gnu::always_inline]] void take(Try& other) noexcept {
-    static_assert(std::is_nothrow_move_constructible_v<Stored>, "a result must move without throwing");
     if (other.outcome_ == Outcome::Value) {
-      ::new (static_cast<void*>(&value_)) Stored(std::move(other.value_));
+      ::new (memory()) Stored(std::move(other.value_));
       other.value_.~Stored();
     } else if (other.outcome_ == Outcome::Failure) [[unlikely]] {
       failure_ = other.failure_;
@@ -209,7 +277,7 @@ private:
   }
   void copy(const Try& other) {
     if (other.outcome_ == Outcome::Value) {
-      ::new (static_cast<void*>(&value_)) Stored(other.value_);
+      ::new (memory()) Stored(other.value_);
     } else if (other.outcome_ == Outcome::Failure) {
       failure_ = future_internal::shareFailure(other.failure_);
     }

@@ -30,11 +30,11 @@ struct SemiAsTry {
   SemiFuture<T> future;
 };
 
-// The loop that a parameter names, if it is a dispatcher.
+// The loop that a parameter names, if it is a dispatcher. A const one names its loop as well as another.
 template <class A>
 TaskQueue* loopOf(A& argument) {
-  if constexpr (std::is_base_of_v<Dispatcher, std::remove_cv_t<A>>) {
-    return &taskQueueOf(argument);
+  if constexpr (std::is_convertible_v<A*, const Dispatcher*>) {
+    return &taskQueueOf(const_cast<Dispatcher&>(static_cast<const Dispatcher&>(argument)));
   } else {
     return nullptr;
   }
@@ -229,6 +229,9 @@ public:
   using CoroutinePromiseBase<T>::CoroutinePromiseBase;
   template <class V = T>
   void return_value(V&& value) {
+    static_assert(kMakes<T, V&&>,
+                  "co_return: this makes no result of the coroutine's Future<T>: return a T, what converts to it "
+                  "implicitly, an absl::Status, absl::StatusOr or Try");
     this->result_ = Try<T>(std::forward<V>(value));
   }
 };

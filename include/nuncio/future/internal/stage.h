@@ -28,8 +28,14 @@ inline constexpr bool kFutureFrom = Flatten<std::remove_cvref_t<std::invoke_resu
 // Calls `f`, which does not return a future.
 template <class U, class F, class... Args>
 [[gnu::always_inline]] inline Try<U> callInto(F& f, Args&&... args) noexcept {
+  using R = std::invoke_result_t<F&, Args...>;
+  static_assert(kMakes<U, R>,
+                "what the function returns makes no result of this future: it returns the T of a Future<T>, or what "
+                "converts to that implicitly, or an absl::Status, absl::StatusOr, Try, Future or SemiFuture");
   try {
-    if constexpr (std::is_void_v<std::invoke_result_t<F&, Args...>>) {
+    if constexpr (!kMakes<U, R>) {
+      return Try<U>();
+    } else if constexpr (std::is_void_v<R>) {
       f(std::forward<Args>(args)...);
       return Try<U>(Unit());
     } else {
@@ -43,6 +49,8 @@ template <class U, class F, class... Args>
 // Calls `f`, which does.
 template <class U, class Out, class F, class... Args>
 void callForFuture(Out& out, F& f, Args&&... args) noexcept {
+  static_assert(std::is_same_v<U, ResultOf<std::invoke_result_t<F&, Args...>>>,
+                "the function returns a future of another type than that of the future that it is given to");
   try {
     out.future(f(std::forward<Args>(args)...));
   } catch (...) {
@@ -107,6 +115,8 @@ using Then = std::conditional_t<kTakesTry<F, T>, ThenTry<T, F>, ThenValue<T, F>>
 // thenError(f).
 template <class T, class F>
 struct ThenStatus {
+  static_assert(std::is_invocable_v<F&, absl::Status&&>, "thenError(f): f takes an absl::Status");
+
   using Result = T;
   static constexpr bool kReturnsFuture = kFutureFrom<F, absl::Status&&>;
   static constexpr bool kRunsWhenCancelled = false;
@@ -128,6 +138,8 @@ struct ThenStatus {
 // thenError<E>(f).
 template <class T, class E, class F>
 struct ThenException {
+  static_assert(std::is_invocable_v<F&, E&>, "thenError<E>(f): f takes an E&");
+
   using Result = T;
   static constexpr bool kReturnsFuture = kFutureFrom<F, E&>;
   static constexpr bool kRunsWhenCancelled = false;
@@ -175,6 +187,10 @@ private:
 // ensure(f): runs it, and passes on what came before. A failure of f wins over a value only.
 template <class T, class F>
 struct Ensure {
+  static_assert(std::is_invocable_v<F&>, "ensure(f): f takes nothing");
+  static_assert(std::is_void_v<ResultOf<std::invoke_result_t<F&>>>,
+                "ensure(f): f returns nothing, an absl::Status, a Try<void>, or a future of void");
+
   using Result = T;
   static constexpr bool kReturnsFuture = kFutureFrom<F>;
   static constexpr bool kRunsWhenCancelled = true;

@@ -74,5 +74,11 @@ inline constexpr bool kTakesTry<GuardedFunction<F>, T> = kTakesTry<F, T>;
 template <class R>
 using ResultOf = typename Flatten<std::remove_cvref_t<R>>::Type;
 
+// Whether what a function returns, an R that is no future, makes a result of U.
+template <class U, class R>
+inline constexpr bool kMakes = std::is_constructible_v<Try<U>, R>;
+template <class U>
+inline constexpr bool kMakes<U, void> = std::is_void_v<U>;
+
 }  // namespace future_internal
 }  // namespace nuncio
