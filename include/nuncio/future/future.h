@@ -91,20 +91,27 @@ public:
     return result_;
   }
 
-  // Runs `f` on the dispatcher's thread when the result is there. f takes the value (nothing, for void) and runs for a
-  // value only; or it takes a Try<T>. It returns a value, void, absl::Status, absl::StatusOr<U>, Try<U>, Future<U> or
-  // SemiFuture<U>, which all make a Future<U>; an exception makes it fail. f is destroyed right after it ran. No
-  // allocation when it runs in place, at most one otherwise; without memory for it, the result is ResourceExhausted.
+  // Runs `f` on the dispatcher's thread when the result is there.
+  //
+  // Its parameter decides for which results. An f that is declared with a Try<T>, by value or by reference, runs for
+  // any; every other f takes the value (nothing, for void), and runs for a value only. So it is behind a std::function,
+  // std::ref, bind_front and LifetimeGuard::wrap, too. An f with several signatures, or a generic one, as [](auto x),
+  // takes the value if it can. std::bind's result does not compile.
+  //
+  // It returns a value, void, absl::Status, absl::StatusOr<U>, Try<U>, Future<U> or SemiFuture<U>, which all make a
+  // Future<U>; an exception makes it fail. f is destroyed right after it ran. No allocation when it runs in place, at
+  // most one otherwise; without memory for it, the result is ResourceExhausted.
   template <class F>
   [[gnu::always_inline]] auto then(F&& f, std::source_location place = std::source_location::current()) && {
     return std::move(*this).template chain<future_internal::Then<T, std::decay_t<F>>>({std::forward<F>(f)}, place);
   }
   // The same with a member function; `object`: a pointer, smart or not, that must be good until then.
-  template <class R, class C, class... Args, class Object>
-  auto then(R (C::*method)(Args...), Object object, std::source_location place = std::source_location::current()) && {
-    return std::move(*this).then([method, object = std::move(object)](
-                                     Args... args) -> R { return ((*object).*method)(std::forward<Args>(args)...); },
-                                 place);
+  template <class Signature, class C, class Object>
+    requires std::is_function_v<Signature>
+  auto then(Signature C::* method, Object object, std::source_location place = std::source_location::current()) && {
+    static_assert(requires { *object; }, "then(&Class::method, object): object is a pointer, smart or not");
+    using Bound = future_internal::BoundMethod<Signature C::*, Object>;
+    return std::move(*this).then(Bound{method, std::move(object)}, place);
   }
 
   // Runs `f` with the failure as an absl::Status; f returns what then() allows, of the same T. With a value the chain

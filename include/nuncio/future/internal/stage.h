@@ -109,8 +109,30 @@ struct ThenTry {
   F f;
 };
 
+// then(f), where f fits neither: fails to compile, and says no more than that.
 template <class T, class F>
-using Then = std::conditional_t<kTakesTry<F, T>, ThenTry<T, F>, ThenValue<T, F>>;
+struct ThenMisfit {
+  static_assert(!kHidesParameters<F>,
+                "then(f): what a std::bind expression takes cannot be told: give a lambda, or std::bind_front");
+  static_assert(!std::is_member_pointer_v<F>,
+                "then(f): a member function needs an object: then(&Class::method, pointer)");
+  static_assert(kHidesParameters<F> || std::is_member_pointer_v<F> || fitsThen<F, T>(),
+                "then(f): f takes neither the T of this Future<T> (nothing, for void) nor a Try<T>, by value, by const "
+                "reference or by &&");
+
+  using Result = void;
+  static constexpr bool kReturnsFuture = false;
+  static constexpr bool kRunsWhenCancelled = false;
+  static constexpr const char* kKind = "then";
+
+  Try<void> apply(Try<T>&&) noexcept { return {}; }
+
+  F f;
+};
+
+template <class T, class F>
+using Then = std::conditional_t<!fitsThen<F, T>(), ThenMisfit<T, F>,
+                                std::conditional_t<kTakesTry<F, T>, ThenTry<T, F>, ThenValue<T, F>>>;
 
 // thenError(f).
 template <class T, class F>
