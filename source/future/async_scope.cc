@@ -33,7 +33,7 @@ public:
   absl::Status spawn(Future<void>&& future, const std::source_location& place) {
     absl::Status status = mayTake();
     if (!status.ok()) {
-      future_internal::abandon(future);
+      future_internal::letGo(future);
       return status;
     }
     const Busy busy(*this);
@@ -42,7 +42,7 @@ public:
     } else if (auto* const child = new (std::nothrow) Spawned(*this, place); child != nullptr) {
       start(std::move(future), *child, place);
     } else {
-      future_internal::abandon(future);
+      future_internal::letGo(future);
       note(failed<void>(Reason::NoMemory), place);
     }
     return status;

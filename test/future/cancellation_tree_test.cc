@@ -102,8 +102,8 @@ private:
 // What is known of one tree, by whatever thread.
 class Tree {
 public:
-  Tree(Dispatcher& home, Dispatcher& away)
-      : home(home), away(away), mutex(home), units(home, 2), queue(home, 2), gate(home), variable(home, 0) {}
+  Tree(Dispatcher& first, Dispatcher& second)
+      : home(first), away(second), mutex(first), units(first, 2), queue(first, 2), gate(first), variable(first, 0) {}
 
   Dispatcher& other(const Dispatcher& here) { return &here == &home ? away : home; }
 
@@ -306,12 +306,12 @@ Future<int> leaf(Dispatcher& here, Tree& tree, int parent, Dice& dice) {
 
 // Releases what it holds only when nothing that was started under it is left.
 struct Holding {
-  Holding(Tree& tree, AsyncMutex::Guard guard) : guard(std::move(guard)), probe(tree, -1) {}
+  Holding(Tree& tree, AsyncMutex::Guard locked) : guard(std::move(locked)), probe(tree, -1) {}
   AsyncMutex::Guard guard;
   Probe probe;
 };
 
-Future<int> grow(Dispatcher& here, Tree& tree, Probe parameter, int parent, uint64_t seed, int depth) {
+Future<int> grow(Dispatcher& here, Tree& tree, Probe /*parameter*/, int parent, uint64_t seed, int depth) {
   const Probe frame(tree, parent);
   const int me = frame.id();
   Dice dice(seed);

@@ -50,7 +50,7 @@ Future<T> after(Future<T>&& future, std::chrono::duration<Rep, Period> delay, F&
                 "f takes the Future<T>, and gives what makes a Future<T>");
   const std::chrono::nanoseconds nanoseconds = future_internal::inNanoseconds(delay);
   if (nanoseconds.count() < 0) {
-    return future_internal::refuseNegative(std::move(future), nanoseconds, place);
+    return future_internal::endWith(std::move(future), future_internal::negativeDuration(nanoseconds), place);
   }
   Access::settle(future);
   TaskQueue* const loop = Access::loop(future);
@@ -61,7 +61,7 @@ Future<T> after(Future<T>&& future, std::chrono::duration<Rep, Period> delay, F&
   try {
     pending = std::make_shared<Future<T>>();
   } catch (const std::bad_alloc&) {
-    future_internal::abandon(future);
+    future_internal::letGo(future);
     return Future<T>(future_internal::failed<T>(future_internal::Reason::NoMemory), place);
   }
   Promise<void> came(place);

@@ -50,7 +50,7 @@ public:
       if (good) {
         good = state_->add(std::move(future), place);
       } else {
-        future_internal::abandon(future);
+        future_internal::letGo(future);
       }
     }
     if (!good) {
@@ -126,7 +126,7 @@ public:
   bool add(Future<T>&& future, const std::source_location& place) {
     auto* const runner = new (std::nothrow) Runner(*this, added_);
     if (runner == nullptr) {
-      future_internal::abandon(future);
+      future_internal::letGo(future);
       return false;
     }
     ++added_;

@@ -57,20 +57,6 @@ private:
   C* child_;
 };
 
-// The same on `loop`. When it is cancelled it ends where it comes from before it ends here, as it would on one loop.
-template <class T>
-Future<T> bringHome(Future<T>&& future, TaskQueue& loop, const std::source_location& place) {
-  TaskQueue* const other = Access::loop(future);
-  if (other == nullptr || other == &loop) {
-    return Access::viaLoop(std::move(future), loop);
-  }
-  Promise<void> gone(place);
-  Future<void> end = Access::viaLoop(gone.semiFuture(), loop);
-  Future<T> there = std::move(future).ensure([gone = std::move(gone)]() mutable { gone.setValue(); }, place);
-  return Access::viaLoop(std::move(there), loop)
-      .ensure([end = std::move(end)]() mutable { return std::move(end); }, place);
-}
-
 // What the owner shares with its children. On the heap; goes when the owner is gone and all children have ended, as
 // they are asked to when the owner goes. On the loop's thread.
 class Children {
@@ -91,7 +77,7 @@ public:
     const Busy busy(*this);
     bool ended = false;
     addStarting(child, ended);
-    Future<void> stage = bringHome(std::move(future), *loop_, place).then(EndOfChild<T, C>(child), place);
+    Future<void> stage = Access::viaLoop(std::move(future), *loop_).then(EndOfChild<T, C>(child), place);
     if (ended) {
       return;  // in place
     }

@@ -336,8 +336,7 @@ public:
     if (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) < TaskQueue::stackFloor()) [[unlikely]] {
       return false;
     }
-    return loop == nullptr ||
-           (loop->onLoopThread() && loop->empty() && !loop->closing() && loop->spendInPlace());
+    return loop == nullptr || (loop->onLoopThread() && loop->empty() && !loop->closing() && loop->spendInPlace());
   }
 };
 
