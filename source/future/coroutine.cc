@@ -15,14 +15,10 @@ Node* CoroutineState::stop(const Failure* why) noexcept {
   return awaiting;
 }
 
-void CoroutineState::resume() noexcept {
+[[gnu::always_inline]] inline void CoroutineState::resume() noexcept {
   CoroutineRun this_run;
   run = &this_run;
-  if (cancelled) {
-    frame.destroy();
-  } else {
-    frame.resume();
-  }
+  frame.resume();
   // Now the frame may be gone, with this, or run on another thread.
   switch (this_run.outcome) {
     case CoroutineRun::Outcome::Waits:
@@ -30,15 +26,24 @@ void CoroutineState::resume() noexcept {
         stopWaiting();
       }
       break;
-    case CoroutineRun::Outcome::Ended:
-      complete(*this_run.completed);
-      break;
-    case CoroutineRun::Outcome::Answered:
-      this_run.answer(this_run.away);
-      break;
-    case CoroutineRun::Outcome::Left:
-      break;
+    default:
+      this_run.finish();
   }
+}
+
+void CoroutineRun::finish() noexcept {
+  if (outcome == Outcome::Ended) {
+    complete(*completed);
+  } else if (outcome == Outcome::Answered) {
+    answer(away);
+  }
+}
+
+void CoroutineState::destroyFrame() noexcept {
+  CoroutineRun this_run;
+  run = &this_run;
+  frame.destroy();  // with this
+  this_run.finish();
 }
 
 void CoroutineState::stopWaiting() noexcept {
@@ -58,11 +63,12 @@ void AwaitNode::runTask() noexcept {
   if (coroutine.arrive != nullptr) {
     std::exchange(coroutine.arrive, nullptr)(coroutine);
   }
-  if (has(kCancelled) || loop_->closing()) {
-    coroutine.cancelled = true;
-  }
-  if (coroutine.cancelled && upstream_ != nullptr) {
-    discardInput(*this);
+  if (has(kCancelled) || coroutine.cancelled || loop_->closing()) [[unlikely]] {
+    if (upstream_ != nullptr) {
+      discardInput(*this);
+    }
+    coroutine.destroyFrame();
+    return;
   }
   coroutine.resume();
 }

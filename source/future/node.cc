@@ -114,6 +114,15 @@ void giveBackNode(void* memory, uint16_t offset) noexcept {
   }
 }
 
+void queueEnding(Node& node) noexcept {
+  TaskQueue& loop = *node.loop_;
+  if (loop.endingScopeOpen()) {
+    loop.addEnding(node);
+  } else {
+    loop.add(node);
+  }
+}
+
 void completeDropped(Node& node) noexcept {
   if (!node.has(kQuiet)) {
     reportDropped(node.failure(), node.place_);

@@ -158,8 +158,10 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
     }
   }
   bool wait = !policy.done();
-  for (Future<T>& future : futures) {
-    wait = hasToEnd(future, policy.done(), loop) || wait;
+  if (!wait) {
+    for (Future<T>& future : futures) {
+      wait = hasToEnd(future, loop) || wait;
+    }
   }
   Future<typename Policy::Result> joined;
   if (!wait) {

@@ -248,12 +248,22 @@ private:
     if (!pending()) {
       return;
     }
+    const TaskQueue* const loop = node()->loop_;
+    if (loop != nullptr && loop->onLoopThread()) [[likely]] {
+      if (node()->has(future_internal::kDone)) {
+        takeFromNode();
+      }
+    } else {
+      settleElsewhere();
+    }
+  }
+  [[gnu::noinline]] void settleElsewhere() {
     const TaskQueue::Visit visit(node()->loop_);
     if (visit.admitted() && node()->has(future_internal::kDone)) {
       takeFromNode();
     }
   }
-  void takeFromNode() {
+  [[gnu::noinline]] void takeFromNode() {
     Node& done = *node();
     node_or_place_ = std::bit_cast<void*>(done.place_);
     loop_ = done.loop_;

@@ -22,6 +22,7 @@ struct CoroutineRun {
     Left,      // it is on its way to another thread: its frame is not to be touched any more
   };
   CoroutineRun() noexcept {}  // leaves out what the outcome will say
+  void finish() noexcept;
 
   Outcome outcome = Outcome::Waits;
   union {
@@ -70,8 +71,9 @@ struct CoroutineState {
   }
   // Asks it to stop: it ends when what it waits for has ended, or at its next co_await. Returns what to ask next.
   Node* stop(const Failure* reason) noexcept;
-  // Goes on where it waited, or when it is cancelled, destroys the frame; and then does what is left to do.
+  // Goes on where it waited, and then does what is left to do.
   void resume() noexcept;
+  void destroyFrame() noexcept;
 
 private:
   void stopWaiting() noexcept;
@@ -126,7 +128,7 @@ public:
 
   bool await_ready() {
     Access::settle(future_);
-    return !coroutine_.cancelled && (future_.isReady() || !future_.valid());
+    return !coroutine_.cancelled && Access::node(future_) == nullptr;  // ready, or no future
   }
 
   // False: it is ready after all. A coroutine that has been cancelled waits, too: until what it would have waited for

@@ -103,7 +103,9 @@ Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indic
   (takeIfReady<kIndex>(policy, futures, loop), ...);
   Future<typename Policy::Result> joined;
   bool wait = !policy.done();
-  static_cast<void>(((wait = hasToEnd(futures, policy.done(), loop) || wait), ...));
+  if (!wait) {
+    static_cast<void>(((wait = hasToEnd(futures, loop) || wait), ...));
+  }
   if (!wait) {
     joined = readyOn(loop, resultOf(policy), place);
   } else {

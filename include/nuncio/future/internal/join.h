@@ -204,10 +204,10 @@ bool prepareInput(Future<T>& future, TaskQueue* loop) {
   return Access::node(future) != nullptr;
 }
 
-// When the result is `decided` without it: whether the end of an input, which then is on `loop`, has to be waited for.
+// When the result is decided without it: whether the end of an input, which then is on `loop`, has to be waited for.
 template <class T>
-bool hasToEnd(Future<T>& future, bool decided, TaskQueue* loop) {
-  if (!decided || Access::node(future) == nullptr) {
+bool hasToEnd(Future<T>& future, TaskQueue* loop) {
+  if (Access::node(future) == nullptr) {
     return false;
   }
   if (future.isReady()) {

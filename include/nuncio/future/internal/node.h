@@ -169,17 +169,17 @@ Try<T> failed(Reason reason) noexcept {
 
 void completeDropped(Node& node) noexcept;
 // What `node` waited for is there, or it goes without: its task is to run.
-inline void queueTask(Node& node) noexcept {
+void queueEnding(Node& node) noexcept;
+[[gnu::always_inline]] inline void queueTask(Node& node) noexcept {
   node.set(kQueued);
-  TaskQueue& loop = *node.loop_;
-  if (node.has(kEnding) && loop.endingScopeOpen()) [[unlikely]] {
-    loop.addEnding(node);
+  if (node.has(kEnding)) [[unlikely]] {
+    queueEnding(node);
   } else {
-    loop.add(node);
+    node.loop_->add(node);
   }
 }
 // `node` has its result, or kNoResult, or kPasses.
-inline void complete(Node& node) noexcept {
+[[gnu::always_inline]] inline void complete(Node& node) noexcept {  // of all completions: a call is a tenth of one
   node.set(kDone);
   if (node.downstream_ != nullptr) {
     queueTask(*node.downstream_);
@@ -233,21 +233,29 @@ void reportDropped(const Failure* failure, const std::source_location& place) no
 // node, or nothing; and the loop, if any, which is released. Any thread.
 void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quiet) noexcept;
 
+// The result of `node`, which is done, and has none of its own.
+template <class T>
+Try<T> takeOtherResult(ResultNode<T>& node) noexcept {
+  ResultNode<T>* source = &node;
+  while (source->has(kPasses)) {
+    ResultNode<T>* const next = static_cast<ResultNode<T>*>(std::exchange(source->upstream_, nullptr));
+    source->leave();
+    source = next;
+  }
+  Try<T> result = std::move(source->result_);
+  if (source->has(kNoResult)) {
+    result = failed<T>(source->loop_ != nullptr && source->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);
+  }
+  source->leave();
+  return result;
+}
 // The result of `node`, which is done.
 template <class T>
 Try<T> takeResult(ResultNode<T>& node) noexcept {
-  if (node.has(kPasses)) [[unlikely]] {
-    ResultNode<T>* source = &node;
-    while (source->has(kPasses)) {
-      ResultNode<T>* const next = static_cast<ResultNode<T>*>(std::exchange(source->upstream_, nullptr));
-      source->leave();
-      source = next;
-    }
-    return takeResult(*source);
+  if (node.has(kPasses | kNoResult)) [[unlikely]] {
+    return takeOtherResult(node);
   }
-  Try<T> result = node.has(kNoResult)
-                      ? failed<T>(node.loop_ != nullptr && node.loop_->closing() ? Reason::LoopGone : Reason::Cancelled)
-                      : std::move(node.result_);
+  Try<T> result = std::move(node.result_);
   node.leave();
   return result;
 }

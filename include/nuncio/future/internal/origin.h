@@ -68,21 +68,18 @@ public:
 
   bool stopped() const { return (state_.load(std::memory_order_acquire) & kStopped) != 0; }
   // Whether somebody waits for the result, as far as is known.
-  bool wanted() const { return (state_.load(std::memory_order_acquire) & (kStopped | kUnwanted | kConsumerGone)) == 0; }
+  bool wanted() const { return isWanted(state()); }
+  static bool isWanted(uint32_t state) { return (state & (kStopped | kUnwanted | kConsumerGone)) == 0; }
+  uint32_t state() const { return state_.load(std::memory_order_acquire); }
   // Whether settling has an effect: it does not once it was cancelled, unless the consumer waits for the answer.
   bool takesResult() const { return (state_.load(std::memory_order_acquire) & (kStopped | kLinked)) != kStopped; }
   void setLinked() { state_.fetch_or(kLinked, std::memory_order_relaxed); }
   // The result has been written, and the producer leaves; when it is late, it has not left. `stays`: it does not leave.
-  Settled settle(bool stays) noexcept {
+  [[gnu::always_inline]] Settled settle(bool stays) noexcept {
     const uint32_t state = state_.load(std::memory_order_acquire);
-    if ((state & kBound) == 0 || stays || !node().loop_->onLoopThread()) {
+    // What was stopped goes the other way, too: this one is all that most promises need.
+    if ((state & (kBound | kStopped)) != kBound || stays || !node().loop_->onLoopThread()) {
       return settleElsewhere(stays);
-    }
-    if ((state & kStopped) != 0) [[unlikely]] {
-      if ((state & kLinked) == 0) {
-        return Settled::Late;
-      }
-      node().set(kNoResult);
     }
     state_.store(state | kSet | kProducerGone, std::memory_order_relaxed);
     if (on_cancel_.load(std::memory_order_relaxed) != nullptr) {
@@ -189,8 +186,9 @@ void freeOrigin(Node& node) noexcept;
 // Settles; false when it was too late, or nobody wants it. `stays`: the producer does not leave.
 template <class T>
 bool settle(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
-  const bool wanted = origin.wanted();
-  if (!origin.stopped()) {
+  const uint32_t state = origin.state();
+  const bool wanted = OriginBase::isWanted(state);
+  if ((state & OriginBase::kStopped) == 0) {
     origin.result_ = std::move(result);
   }
   switch (origin.settle(stays)) {
