@@ -77,7 +77,7 @@ uint64_t TaskQueue::threadNumber() {
 void TaskQueue::bindToThread() { owner_.store(threadNumber(), std::memory_order_relaxed); }
 
 bool TaskQueue::renewInPlace() {
-  if (in_place_batch_ == kMaxInPlaceSimulated) {
+  if (in_place_batch_ == kMaxInPlaceSimulated) {  // without a look at the clock, so that each run is the same
     in_place_left_ = 0;
     return false;
   }
@@ -111,7 +111,6 @@ void TaskQueue::deliver(Task& task) noexcept {
   }
 }
 
-// After the end. Whoever comes first also does what the others bring meanwhile.
 bool TaskQueue::enter(Task* brought) {
   const MutexLock lock(remote_->lock);
   if (remote_->visited) {
@@ -121,7 +120,7 @@ bool TaskQueue::enter(Task* brought) {
     return false;
   }
   remote_->visited = true;
-  references_.fetch_add(1, std::memory_order_relaxed);  // the caller has one
+  references_.fetch_add(1, std::memory_order_relaxed);  // relaxed: the caller has one
   owner_.store(threadNumber(), std::memory_order_relaxed);
   return true;
 }

@@ -18,7 +18,7 @@
 namespace nuncio::future_internal {
 namespace {
 
-// Without memory for the message, before the program has started, without it.
+// Without a message where there is no memory for it, as the program starts.
 absl::Status makeStatus(absl::StatusCode code, absl::string_view message) noexcept {
   try {
     return absl::Status(code, message);

@@ -12,6 +12,7 @@
 
 namespace nuncio {
 
+// Results of the future layer, which comes after this one: only named here.
 template <class T>
 class Try;
 template <class T>

@@ -99,7 +99,7 @@ public:
   // The loop shuts down: whatever it waits for will not come any more. It is not listed any more.
   virtual void abandonOperation() noexcept = 0;
 
-  // Takes it out of the list, if it is in one.
+  // Takes it out of the list, if it is in one. By a name of its own, since what is a Task as well has two links.
   void unlist() { unlink(); }
 
 protected:
@@ -307,10 +307,13 @@ private:
   TaskQueue(const PostHandle& posts, Dispatcher& dispatcher, bool simulated);
   ~TaskQueue();
   void releaseShared();
-  // False when another thread is inside: it sees to `brought`, which may be null.
+  // Begins a visit. False when another thread is on one: it sees to `brought`, which may be null.
   bool enter(Task* brought);
+  // Does what has come of the visit, and what others have brought meanwhile, and ends it. May free this.
   void leave();
+  // Whether there is time for more continuations in place, when those until the next look at the clock are used up.
   bool renewInPlace();
+  // Of the calling thread.
   static uint64_t threadNumber();
 
   static constexpr uintptr_t kStackBytes = 64 * 1024;  // in place, below run()

@@ -14,7 +14,8 @@
 //   if (next.index() == 1) { co_return; }
 //   handle(std::get<0>(next));
 //
-//   auto [user, quota] = co_await allOf(fetchUser(id), fetchQuota(id));
+//   auto both = co_await allOf(fetchUser(id), fetchQuota(id));
+//   auto& [user, quota] = both;
 //
 // They return futures, so then() works on them as well. What they share with collect(), of several dispatchers,
 // cancelling and cost, nuncio/future/collect.h says.

@@ -33,9 +33,8 @@ struct AsyncScopeOptions {
 // ActorCollection, folly's AsyncScope.
 //
 //   AsyncScope sessions(dispatcher);
-//   sessions.spawn(serve(connection)).IgnoreError();                               // a future
-//   sessions.spawn([connection = std::move(connection)]() -> Future<void> { ... }).IgnoreError();   // or what makes
-//   one
+//   sessions.spawn(serve(connection)).IgnoreError();                   // a future
+//   sessions.spawn([peer]() -> Future<void> { ... }).IgnoreError();    // or what makes one
 //   ...
 //   sessions.cancel();           // asks all of them to stop
 //   co_await sessions.join();    // all have ended: what they used may be destroyed

@@ -195,7 +195,7 @@ Future<typename Policy::Result> joinBy(std::vector<Future<T>>& futures, const st
 
 }  // namespace future_internal
 
-// All values, in input order; empty for none. The first failure is the result at once.
+// All values, in input order; empty for none. The first failure is the result, when the others have ended.
 template <class T>
 auto collect(std::vector<Future<T>> futures, std::source_location place = std::source_location::current()) {
   return future_internal::joinBy<future_internal::CollectPolicy<T>>(futures, place, futures.size());

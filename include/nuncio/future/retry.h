@@ -103,9 +103,9 @@ Future<U> retryLoop(Dispatcher& dispatcher, RetryPolicy policy, F f, std::source
 
 // Calls `f`, which returns what Future::then() allows, until it succeeds: the value. The last failure when `policy`
 // does not allow another attempt; InvalidArgument when the policy is not valid. The first attempt runs at once when
-// this is called in the dispatcher's run, and there as soon as possible otherwise. Cancelling stops the attempt, or
-// ends the wait, at once, and f is not called again. f is kept until then, so it may be a coroutine with captures.
-// Costs a coroutine, and a timer for each wait.
+// this is called in the dispatcher's run, and there as soon as possible otherwise. Cancelling ends the wait at once, or
+// asks the attempt to stop; f is not called again, and the result comes when the attempt has ended. f is kept until
+// then, so it may be a coroutine with captures. Costs a coroutine, and a timer for each wait.
 template <class F>
 auto retrying(Dispatcher& dispatcher, RetryPolicy policy, F&& f,
               std::source_location place = std::source_location::current())

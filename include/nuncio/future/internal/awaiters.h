@@ -115,6 +115,7 @@ public:
 private:
   void destroy() noexcept override { this->~CoroutineNode(); }
 };
+
 // co_await of a future.
 template <class T, bool kAsTry>
 class FutureAwaiter final : public AwaitNode {

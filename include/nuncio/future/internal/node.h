@@ -165,7 +165,7 @@ Try<T> failed(Reason reason) noexcept {
   return Try<T>::fromFailure(failureFor(reason));
 }
 
-// --- On the loop's thread, unless said otherwise.
+// What follows is used on the loop's thread, unless it says otherwise.
 
 void completeDropped(Node& node) noexcept;
 // What `node` waited for is there, or it goes without: its task is to run.
@@ -336,8 +336,8 @@ N* makeNode(Node* neighbour, TaskQueue* loop, const std::source_location& place,
 }
 
 // Whether a continuation of a ready future may run in place: on the loop's thread, while no other continuation waits
-// its turn, not too deep in the stack, and not for too long. A future without a loop, which is a value that
-// never waited: anywhere, but on a loop not too deep either.
+// its turn, not too deep in the stack, and not for too long. A future without a loop, which is a value that never
+// waited: anywhere, but on a loop not too deep either.
 class InPlace {
 public:
   [[gnu::always_inline]] static bool allowed(TaskQueue* loop) {

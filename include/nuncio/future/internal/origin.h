@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <source_location>
 #include <type_traits>
@@ -206,7 +207,8 @@ bool settle(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
   return false;
 }
 
-// The status that the handler F of a cancelled promise gets.
+// The status that the handler F of a cancelled promise gets. That is a template, though there is but one type, since
+// absl::Status is only declared here: it has to be complete where an F takes it.
 void assignReason(const Failure* reason, absl::Status* status);
 template <class F, class Status = std::enable_if_t<sizeof(F) != 0, absl::Status>>
 Status reasonFor(const Failure* reason) {

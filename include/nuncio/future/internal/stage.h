@@ -275,8 +275,8 @@ public:
         complete(*this);
         return;
       }
-      this->unset(kCancelled |
-                  kEnding);  // that was for what came before; what this starts stops when it is asked again
+      // That was for what came before; what this starts stops when it is asked again.
+      this->unset(kCancelled | kEnding);
       input = this->upstream_ != nullptr ? takeInput<T>(*this) : Try<T>();
       if (!input.failed()) {
         input = failed<T>(this->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);

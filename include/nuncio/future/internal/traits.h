@@ -69,7 +69,7 @@ inline constexpr bool kMakes = std::is_constructible_v<Try<U>, R>;
 template <class U>
 inline constexpr bool kMakes<U, void> = std::is_void_v<U>;
 
-// --- What a function takes: the types of its parameters, as it declares them.
+// What a function takes: the types of its parameters, as it declares them.
 
 template <class... P>
 struct Parameters {};
@@ -212,8 +212,6 @@ struct BoundMethod {
 };
 template <class Signature, class C, class Object>
 struct ParametersOf<BoundMethod<Signature C::*, Object>> : ParametersOfSignature<Signature> {};
-
-// --- How then(f) calls it.
 
 // What calling F with the value of a T returns.
 template <class F, class T>
