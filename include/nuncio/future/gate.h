@@ -68,7 +68,7 @@ public:
     if (!holder.ok()) {
       return future_internal::readyOn(loop(), Try<Result>(holder.status()), place);
     }
-    return future_internal::callOn(loop(), f, place).ensure([holder = *std::move(holder)] {}, place);
+    return future_internal::callOn(loop(), place, f).ensure([holder = *std::move(holder)] {}, place);
   }
 
   // Lets nobody in from now on; done when all have left. May be called again, and its future be cancelled, which does

@@ -32,7 +32,7 @@ public:
   auto run(F&& f, std::source_location place = std::source_location::current()) {
     return mutex_.lock(place).then(
         [loop = &*loop_, place, f = std::decay_t<F>(std::forward<F>(f))](AsyncMutex::Guard guard) mutable {
-          return future_internal::callOn(*loop, f, place).ensure([guard = std::move(guard)] {}, place);
+          return future_internal::callOn(*loop, place, f).ensure([guard = std::move(guard)] {}, place);
         },
         place);
   }

@@ -7,7 +7,7 @@
 #include "nuncio/event/task_queue.h"
 #include "nuncio/future/future.h"
 
-// What combinators share; for the headers beside this one.
+// What combinators and primitives share; for the headers beside this one.
 namespace nuncio::future_internal {
 
 // Runs `node`, which has only been made, as a task: at once on its loop's thread, or else by way of that.
@@ -25,6 +25,11 @@ template <class T>
 Future<T> readyOn(TaskQueue* loop, Try<T>&& result, const std::source_location& place) {
   Future<T> ready(std::move(result), place);
   return loop != nullptr ? Access::viaLoop(std::move(ready), *loop) : std::move(ready);
+}
+
+template <class T>
+Future<T> readyOn(TaskQueue& loop, Try<T>&& result, const std::source_location& place) {
+  return readyOn(&loop, std::move(result), place);
 }
 
 // The result of a future that is ready, or no future.

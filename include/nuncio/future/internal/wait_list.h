@@ -3,11 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <source_location>
-#include <type_traits>
 #include <utility>
 
 #include "nuncio/event/task_queue.h"
 #include "nuncio/future/future.h"
+#include "nuncio/future/internal/combine.h"
 
 // The lines in which futures wait at a semaphore, a queue and their like; for the headers beside this one.
 namespace nuncio::future_internal {
@@ -38,26 +38,6 @@ inline void checkThread(const TaskQueue& loop, const char* operation) {
 
 // Cancelled: the `name` was destroyed.
 Failure* destroyedFailure(const char* name) noexcept;
-
-// A ready future of `loop`.
-template <class T>
-Future<T> readyOn(TaskQueue& loop, Try<T>&& result, const std::source_location& place) {
-  return Access::viaLoop(Future<T>(std::move(result), place), loop);
-}
-
-// Calls `f` now, on the thread of `loop`; what it returns or throws, as a future of `loop`.
-template <class F>
-auto callOn(TaskQueue& loop, F& f, const std::source_location& place) -> Future<ResultOf<std::invoke_result_t<F&>>> {
-  using U = ResultOf<std::invoke_result_t<F&>>;
-  if constexpr (kFutureFrom<F>) {
-    loop.retain();
-    InPlaceOut<U> out(&loop, place);
-    callForFuture<U>(out, f);
-    return std::move(out).take();
-  } else {
-    return readyOn<U>(loop, callInto<U>(f), place);
-  }
-}
 
 template <class T, class Payload>
 class WaitList;
