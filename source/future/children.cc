@@ -12,9 +12,7 @@ void Children::addStarting(Child& child, bool& ended) noexcept {
 void Children::list(Child& child, Future<void>&& stage) noexcept {
   child.ended_ = nullptr;
   child.stage_ = std::move(stage);
-  child.previous_ = last_;
-  (last_ != nullptr ? last_->next_ : first_) = &child;
-  last_ = &child;
+  listed_.add(child);
 }
 
 void Children::remove(Child& child) noexcept {
@@ -22,12 +20,10 @@ void Children::remove(Child& child) noexcept {
     *std::exchange(child.ended_, nullptr) = true;
     return;
   }
-  if (child.asked_) {
-    return;
+  if (!child.asked_) {
+    child.unlink();
+    std::move(child.stage_).detach();
   }
-  (child.previous_ != nullptr ? child.previous_->next_ : first_) = child.next_;
-  (child.next_ != nullptr ? child.next_->previous_ : last_) = child.previous_;
-  std::move(child.stage_).detach();
 }
 
 void Children::cancelAll() noexcept {
@@ -36,8 +32,8 @@ void Children::cancelAll() noexcept {
   }
   const Busy busy(*this);
   cancelling_ = true;
-  while (first_ != nullptr) {
-    Child& child = *first_;
+  while (!listed_.empty()) {
+    Child& child = listed_.first();
     Future<void> stage = std::move(child.stage_);
     remove(child);
     child.asked_ = true;

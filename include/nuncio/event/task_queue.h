@@ -7,76 +7,13 @@
 #include <new>
 #include <utility>
 
+#include "nuncio/common/linked_list.h"
+
 namespace nuncio {
 
 class Dispatcher;
 class EndingScope;
 class PostHandle;
-
-// A member of a LinkedList, in at most one at a time. Linked both ways, so that it can leave from wherever it stands.
-class ListLink {
-public:
-  ListLink() = default;
-  ListLink(const ListLink&) = delete;
-  ListLink& operator=(const ListLink&) = delete;
-
-  bool linked() const { return next_ != nullptr; }
-  // Leaves its list, if it is in one.
-  void unlink() {
-    if (next_ != nullptr) {
-      previous_->next_ = next_;
-      next_->previous_ = previous_;
-      next_ = nullptr;
-    }
-  }
-
-protected:
-  ~ListLink() = default;
-
-private:
-  template <class T>
-  friend class LinkedList;
-  ListLink* previous_ = nullptr;  // what it was when it left, once it has left
-  ListLink* next_ = nullptr;      // null: in no list
-};
-
-// A list of what derives from ListLink, first in, first out. It owns nothing, and allocates nothing.
-template <class T>
-class LinkedList {
-public:
-  LinkedList() { end_.previous_ = end_.next_ = &end_; }
-  LinkedList(const LinkedList&) = delete;
-  LinkedList& operator=(const LinkedList&) = delete;
-
-  bool empty() const { return end_.next_ == &end_; }
-  // Not when empty.
-  T& first() { return static_cast<T&>(*end_.next_); }
-  // The one behind `item`; null at the end.
-  T* after(T& item) {
-    ListLink* const next = static_cast<ListLink&>(item).next_;
-    return next != &end_ ? static_cast<T*>(next) : nullptr;
-  }
-  // To the end; `item` is in no list.
-  void add(T& item) {
-    ListLink& link = item;
-    link.previous_ = end_.previous_;
-    link.next_ = &end_;
-    end_.previous_->next_ = &link;
-    end_.previous_ = &link;
-  }
-  // Not when empty.
-  T& takeFirst() {
-    ListLink& link = *end_.next_;
-    end_.next_ = link.next_;
-    link.next_->previous_ = &end_;
-    link.next_ = nullptr;
-    return static_cast<T&>(link);
-  }
-
-private:
-  class End final : public ListLink {};
-  End end_;
-};
 
 // Task: something for a loop to run once. It is linked into the queue itself, so that queueing allocates nothing.
 class Task : public ListLink {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "nuncio/common/linked_list.h"
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/children.h"
@@ -121,7 +122,7 @@ public:
       : Children(dispatcher), readers(this->loop(), "race"), watchers(this->loop(), "race") {}
 
   std::size_t buffered() const { return buffered_; }
-  bool mustWait() const { return first_ == nullptr && this->running() != 0; }
+  bool mustWait() const { return unread_.empty() && this->running() != 0; }
 
   bool add(Future<T>&& future, const std::source_location& place) {
     auto* const runner = new (std::nothrow) Runner(*this, added_);
@@ -135,13 +136,13 @@ public:
   }
 
   std::optional<Item> take() {
-    if (first_ == nullptr) {
+    if (unread_.empty()) {
       return std::nullopt;
     }
-    Runner* const runner = std::exchange(first_, first_->next);
+    Runner& runner = unread_.takeFirst();
     --buffered_;
-    std::optional<Item> item(std::move(runner->item));
-    delete runner;
+    std::optional<Item> item(std::move(runner.item));
+    delete &runner;
     return item;
   }
 
@@ -173,7 +174,6 @@ private:
 
     State& state;
     Item item;
-    Runner* next = nullptr;
   };
 
   void came(Runner& runner) {
@@ -185,8 +185,7 @@ private:
       }
       return;
     }
-    (first_ != nullptr ? last_->next : first_) = &runner;
-    last_ = &runner;
+    unread_.add(runner);
     ++buffered_;
     watchers.finishAll();
   }
@@ -203,9 +202,8 @@ private:
   }
 
   std::size_t added_ = 0;
-  std::size_t buffered_ = 0;
-  Runner* first_ = nullptr;  // of those that are buffered
-  Runner* last_ = nullptr;   // when there are any
+  LinkedList<Runner> unread_;  // those that have come
+  std::size_t buffered_ = 0;   // how many
 };
 
 // The race of `futures`.

@@ -4,6 +4,7 @@
 #include <source_location>
 #include <utility>
 
+#include "nuncio/common/linked_list.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/wait_list.h"
 
@@ -14,12 +15,8 @@ class Children;
 
 // One of them. A derived class has ended(Try<T>* result), called once, with what came of it, or with null when it was
 // cancelled; and calls Children::remove() there. On the loop's thread.
-class Child {
+class Child : public ListLink {
 public:
-  Child() = default;
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-
   // Has been asked to stop: whatever comes of it is not wanted any more.
   bool asked() const { return asked_; }
   // Nothing waits for it yet.
@@ -34,8 +31,6 @@ private:
   Future<void> stage_;     // what waits for its end, and is cancelled to stop it; none once it was
   bool* ended_ = nullptr;  // while it is starting: to be told
   bool asked_ = false;
-  Child* previous_ = nullptr;
-  Child* next_ = nullptr;
 };
 
 // The continuation of a child: tells it how it ended, or, when it is destroyed instead of called, that it was
@@ -133,8 +128,7 @@ private:
   std::size_t busy_ = 0;
   bool owned_ = true;
   bool cancelling_ = false;
-  Child* first_ = nullptr;  // of those that have not been asked to stop
-  Child* last_ = nullptr;
+  LinkedList<Child> listed_;  // those that have not been asked to stop
 };
 
 }  // namespace nuncio::future_internal
