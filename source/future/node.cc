@@ -1,7 +1,6 @@
 #include "nuncio/future/internal/node.h"
 
 #include <bit>
-#include <chrono>
 #include <cstdlib>
 
 #include "absl/status/status.h"
@@ -10,16 +9,7 @@
 #include "nuncio/future/internal/origin.h"
 #include "source/future/hand_over.h"
 
-namespace nuncio {
-namespace {
-
-// Of the outermost EndingScope of this thread: nested ones below this address leave their tasks to those above; 0: none
-// is open.
-thread_local constinit uintptr_t ending_floor = 0;
-
-}  // namespace
-
-namespace future_internal {
+namespace nuncio::future_internal {
 namespace {
 
 void freeBlock(Block* block) noexcept {
@@ -279,27 +269,4 @@ void assignWaitStatus(WaitResult result, absl::Status* status) {
   }
 }
 
-}  // namespace future_internal
-
-EndingScope::EndingScope(TaskQueue& loop) noexcept : loop_(loop) {
-  loop_.retain();
-  ++loop_.ending_scopes_;
-}
-
-EndingScope::~EndingScope() {
-  const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-  const uintptr_t floor = ending_floor;
-  if (floor == 0) {
-    ending_floor = here - TaskQueue::kStackBytes;
-  }
-  if (loop_.ending_scopes_ == 1 || here >= ending_floor) {
-    while (!loop_.ending_.empty()) {
-      loop_.ending_.takeFirst().runTask();
-    }
-  }
-  ending_floor = floor;
-  --loop_.ending_scopes_;
-  loop_.release();
-}
-
-}  // namespace nuncio
+}  // namespace nuncio::future_internal

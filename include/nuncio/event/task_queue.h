@@ -79,7 +79,7 @@ public:
   void runFirst() { tasks_.takeFirst().runTask(); }
 
   // Tasks of operations that have been asked to stop do not wait for their turn: they run before whoever asked goes on.
-  // An EndingScope (nuncio/future/internal/node.h) is open then.
+  // An EndingScope is open then.
   void addEnding(Task& task) {
     task.unlink();
     ending_.add(task);

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "nuncio/event/ending_scope.h"
 #include "nuncio/event/task_queue.h"
 #include "nuncio/future/try.h"
 
@@ -27,26 +28,7 @@
 // instead of going on each destroys its function or frame. So a frame goes only after everything that it waits for has
 // gone. These tasks do not wait for their turn in the loop: an EndingScope runs them before cancel() returns.
 // docs/futures.md has the table of what is destroyed when.
-namespace nuncio {
-namespace future_internal {
-class Node;
-}  // namespace future_internal
-
-// What has been asked to stop ends before this does: runs the tasks that TaskQueue::addEnding() gathers meanwhile, and
-// those that they cause. One within another does the same at once while the stack is not deep; deeper, it leaves them
-// to the outermost. On the loop's thread.
-class EndingScope {
-public:
-  explicit EndingScope(TaskQueue& loop) noexcept;
-  ~EndingScope();
-  EndingScope(const EndingScope&) = delete;
-  EndingScope& operator=(const EndingScope&) = delete;
-
-private:
-  TaskQueue& loop_;
-};
-
-namespace future_internal {
+namespace nuncio::future_internal {
 
 class Failure;
 class OriginBase;
@@ -354,5 +336,4 @@ void assignWaitStatus(WaitResult result, absl::Status* status);
 // A promise that was made at `place` was destroyed without a result.
 Failure* brokenPromise(const std::source_location& place) noexcept;
 
-}  // namespace future_internal
-}  // namespace nuncio
+}  // namespace nuncio::future_internal

@@ -1,0 +1,37 @@
+#include "nuncio/event/ending_scope.h"
+
+#include <cstdint>
+
+#include "nuncio/event/task_queue.h"
+
+namespace nuncio {
+namespace {
+
+// Of the outermost EndingScope of this thread: nested ones below this address leave their tasks to those above; 0: none
+// is open.
+thread_local constinit uintptr_t ending_floor = 0;
+
+}  // namespace
+
+EndingScope::EndingScope(TaskQueue& loop) noexcept : loop_(loop) {
+  loop_.retain();
+  ++loop_.ending_scopes_;
+}
+
+EndingScope::~EndingScope() {
+  const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  const uintptr_t floor = ending_floor;
+  if (floor == 0) {
+    ending_floor = here - TaskQueue::kStackBytes;
+  }
+  if (loop_.ending_scopes_ == 1 || here >= ending_floor) {
+    while (!loop_.ending_.empty()) {
+      loop_.ending_.takeFirst().runTask();
+    }
+  }
+  ending_floor = floor;
+  --loop_.ending_scopes_;
+  loop_.release();
+}
+
+}  // namespace nuncio
