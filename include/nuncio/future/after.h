@@ -9,23 +9,12 @@
 
 #include "absl/status/status.h"
 
+#include "nuncio/future/cancellation.h"
 #include "nuncio/future/future.h"
+#include "nuncio/future/internal/combine.h"
 #include "nuncio/future/time.h"
 
 namespace nuncio {
-namespace future_internal {
-
-// Asks `future` to stop, and waits for its end, if it is one.
-template <class T>
-Future<void> stopAndWait(Future<T>& future) {
-  if (!future.valid()) {
-    return makeReadyFuture();
-  }
-  future.cancel();
-  return std::move(future).then([](Try<T>&&) {});
-}
-
-}  // namespace future_internal
 
 // The result of `future`, when it comes within `delay` from now; otherwise calls `f` with the future, which is pending
 // still, and the result is what comes of that. As libprocess' Future::after().
@@ -81,7 +70,7 @@ Future<T> after(Future<T>&& future, std::chrono::duration<Rep, Period> delay, F&
             return future_internal::callOn(*loop, place, f, std::move(result));
           },
           place)
-      .ensure([pending] { return future_internal::stopAndWait(*pending); }, place);
+      .ensure([pending] { return pending->valid() ? cancelAndWait(std::move(*pending)) : makeReadyFuture(); }, place);
 }
 
 }  // namespace nuncio
