@@ -39,6 +39,43 @@ void dropHere(Node& node, bool quiet) noexcept {
   }
 }
 
+// A node of the circle into which the way from `start` to its consumer, to that one's, and so on leads; null when it
+// comes to an end, or to a node that is marked as seen.
+Node* circleFrom(Node& start) noexcept {
+  // Floyd's tortoise and hare (Knuth, The Art of Computer Programming, vol. 2, 3.1, exercise 6).
+  Node* hare = &start;
+  for (Node* tortoise = &start; hare != nullptr && !hare->has(kSeen); tortoise = tortoise->consumer()) {
+    hare = hare->consumer();
+    hare = hare != nullptr && !hare->has(kSeen) ? hare->consumer() : hare;
+    if (hare != nullptr && !hare->has(kSeen) && hare == tortoise->consumer()) {
+      return hare;
+    }
+  }
+  return nullptr;
+}
+
+// A node of a circle, if there is one among those that wait. Each node has one consumer, so that the way from it leads
+// to an end, or into a circle. What leads to an end is marked, so that all ways together are gone once.
+Node* findCircle(LinkedList<Task>& waiting) noexcept {
+  Node* in_circle = nullptr;
+  for (Task* task = &waiting.first(); task != nullptr; task = waiting.after(*task)) {
+    Node& start = *static_cast<Node*>(task);
+    in_circle = circleFrom(start);
+    if (in_circle != nullptr) {
+      break;
+    }
+    for (Node* node = &start; node != nullptr && !node->has(kSeen); node = node->consumer()) {
+      node->set(kSeen);
+    }
+  }
+  for (Task* task = &waiting.first(); task != nullptr; task = waiting.after(*task)) {
+    for (Node* node = static_cast<Node*>(task); node != nullptr && node->has(kSeen); node = node->consumer()) {
+      node->unset(kSeen);
+    }
+  }
+  return in_circle;
+}
+
 }  // namespace
 
 void Node::free() noexcept {
@@ -173,40 +210,17 @@ Node& detachUpstream(Node& waiting, bool quiet) noexcept {
 }
 
 bool Node::endFutileWaits(LinkedList<Task>& waiting) noexcept {
-  // Each node has one consumer, so that the way from it leads to an end, or into a circle. What leads to an end is
-  // marked, so that all ways together are gone once.
-  Node* in_circle = nullptr;
-  for (Task* task = &waiting.first(); task != nullptr && in_circle == nullptr; task = waiting.after(*task)) {
-    Node* const start = static_cast<Node*>(task);
-    // Floyd's tortoise and hare (Knuth, The Art of Computer Programming, vol. 2, 3.1, exercise 6).
-    Node* hare = start;
-    for (Node* tortoise = start; hare != nullptr && !hare->has(kSeen); tortoise = tortoise->consumer()) {
-      hare = hare->consumer();
-      hare = hare != nullptr && !hare->has(kSeen) ? hare->consumer() : hare;
-      if (hare != nullptr && !hare->has(kSeen) && hare == tortoise->consumer()) {
-        in_circle = hare;
-        break;
-      }
-    }
-    for (Node* node = start; in_circle == nullptr && node != nullptr && !node->has(kSeen); node = node->consumer()) {
-      node->set(kSeen);
-    }
-  }
-  for (Task* task = &waiting.first(); task != nullptr; task = waiting.after(*task)) {
-    for (Node* node = static_cast<Node*>(task); node != nullptr && node->has(kSeen); node = node->consumer()) {
-      node->unset(kSeen);
-    }
-  }
-  if (in_circle == nullptr) {
+  Node* waits = findCircle(waiting);
+  if (waits == nullptr) {
     return false;
   }
-  reportCircle(*in_circle);
-  while (!in_circle->linked()) {  // the one that waits; the others are its neighbours' futures
-    in_circle = in_circle->consumer();
+  reportCircle(*waits);
+  while (!waits->linked()) {  // the one that waits; the others are its neighbours' futures
+    waits = waits->consumer();
   }
-  detachUpstream(*in_circle, /*quiet=*/true);
-  in_circle->set(kCancelled);
-  queueTask(*in_circle);
+  detachUpstream(*waits, /*quiet=*/true);
+  waits->set(kCancelled);
+  queueTask(*waits);
   return true;
 }
 

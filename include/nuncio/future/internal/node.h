@@ -107,6 +107,15 @@ protected:
 };
 
 inline constexpr uint32_t kBlockHeader = (sizeof(Block) + 15) / 16 * 16;
+// Where the result of `node`, which is done, is: there, or at the node whose result it passes on.
+inline const Node& sourceOf(const Node& node) noexcept {
+  const Node* source = &node;
+  while (source->has(kPasses)) {
+    source = source->upstream_;
+  }
+  return *source;
+}
+
 inline Block& blockOf(Node& node) noexcept {
   return *reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(&node) - node.offset_);
 }
@@ -115,7 +124,8 @@ template <class T>
 class ResultNode : public Node {
 public:
   const Failure* failure() const noexcept override {
-    return has(kNoResult) ? nullptr : has(kPasses) ? upstream_->failure() : result_.failure();
+    const auto& source = static_cast<const ResultNode&>(sourceOf(*this));
+    return source.has(kNoResult) ? nullptr : source.result_.failure();
   }
 
   Try<T> result_;
@@ -271,11 +281,8 @@ public:
 
 private:
   bool inputHasValue() const noexcept {
-    const ResultNode<T>* source = static_cast<const ResultNode<T>*>(this->upstream_);
-    while (source->has(kPasses)) {
-      source = static_cast<const ResultNode<T>*>(source->upstream_);
-    }
-    return !source->has(kNoResult) && source->result_.hasValue();
+    const auto& source = static_cast<const ResultNode<T>&>(sourceOf(*this->upstream_));
+    return !source.has(kNoResult) && source.result_.hasValue();
   }
   void destroy() noexcept override { this->~PassNode(); }
 
