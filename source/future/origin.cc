@@ -7,16 +7,11 @@
 #include <utility>
 
 #include "nuncio/common/logging.h"
-#include "nuncio/future/future.h"
+#include "source/future/futex.h"
 #include "source/future/hand_over.h"
-#include "source/future/thread_wait.h"
 
 namespace nuncio::future_internal {
 namespace {
-
-// Of ThreadWait's state.
-constexpr uint32_t kResult = 1;
-constexpr uint32_t kThreadWaits = 2;
 
 // Runs a handler that users gave.
 void callHandler(OriginBase::CancelHandler& handler, const Failure* reason) noexcept {
@@ -128,16 +123,6 @@ void OriginBase::finishBinding(bool was_set, bool refused) noexcept {
 
 bool OriginBase::wait(int64_t timeout_nanoseconds) noexcept {
   return waitOnState(state_, kWaiting, timeout_nanoseconds, isDone);
-}
-
-bool ThreadWait::wait(int64_t timeout_nanoseconds) noexcept {
-  return waitOnState(state_, kThreadWaits, timeout_nanoseconds, [](uint32_t state) { return (state & kResult) != 0; });
-}
-
-void ThreadWait::wake() noexcept {
-  if ((state_.fetch_or(kResult, std::memory_order_acq_rel) & kThreadWaits) != 0) {
-    wakeThreads(&state_);
-  }
 }
 
 bool OriginBase::stop() noexcept {
