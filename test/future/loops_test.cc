@@ -3,8 +3,14 @@
 #include <algorithm>
 #include <any>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <forward_list>
+#include <iterator>
 #include <memory>
 #include <ranges>
+#include <span>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -414,6 +420,198 @@ TEST_F(LoopsTest, AMillionReadyStepsOfMapWindow) {
   finish(all);
   EXPECT_EQ((*all.result()).size(), 1'000'000U);
   EXPECT_EQ((*all.result()).back(), 999'999);
+// Ranges of each kind. Each is gone through with one step at a time, and with three.
+
+// Counts from 1 to `last`, as a generator does: can be gone through once, and each look makes a new element.
+template <class T>
+class Counting {
+public:
+  class Iterator {
+  public:
+    using value_type = T;
+    using difference_type = std::ptrdiff_t;
+    using iterator_concept = std::input_iterator_tag;
+
+    explicit Iterator(Counting& range) : range_(&range) {}
+    Iterator(Iterator&&) noexcept = default;
+    Iterator& operator=(Iterator&&) noexcept = default;
+    T operator*() const {
+      EXPECT_NE(range_->looked_at_, range_->current_) << "an element is made twice";
+      range_->looked_at_ = range_->current_;
+      return T(range_->current_);
+    }
+    Iterator& operator++() {
+      ++range_->current_;
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    bool operator==(std::default_sentinel_t /*end*/) const { return range_->current_ > range_->last_; }
+
+  private:
+    Counting* range_;
+  };
+
+  explicit Counting(int last) : last_(last) {}
+  Iterator begin() { return Iterator(*this); }
+  std::default_sentinel_t end() { return std::default_sentinel; }
+
+private:
+  int current_ = 1;
+  int looked_at_ = 0;
+  int last_;
+};
+
+// An int in memory of its own, so that a sanitizer sees when it is used too late. It can only be moved.
+struct Boxed {
+  explicit Boxed(int number) : value(std::make_unique<int>(number)) {}
+  operator int() const { return *value; }  // NOLINT(google-explicit-constructor): to be printed and compared
+  std::unique_ptr<int> value;
+};
+
+static_assert(std::input_iterator<Counting<Boxed>::Iterator> && !std::forward_iterator<Counting<Boxed>::Iterator>);
+
+class RangesTest : public LoopsTest {
+protected:
+  // What comes of forEach() over what `make_range` makes: f calls `see` with each element.
+  template <class MakeRange, class F>
+  void expectOneToFour(MakeRange make_range, F f) {
+    for (const std::size_t concurrency : {1U, 3U}) {
+      seen_.clear();
+      Future<void> all = forEach(*dispatcher_, make_range(), concurrency, f);
+      advance(1s);
+      ASSERT_TRUE(all.isReady());
+      EXPECT_TRUE(all.result().hasValue());
+      EXPECT_EQ(seen_, (std::vector<int>{1, 2, 3, 4})) << concurrency << " at a time";
+    }
+  }
+  // The same with elements that can be referred to until a step is done, some time after it began.
+  template <class Element, class MakeRange>
+  void expectOneToFourLater(MakeRange make_range) {
+    expectOneToFour(make_range, [this](Element element) -> Future<void> {
+      co_await 1ms;
+      seen_.push_back(element);
+    });
+  }
+  // Reduces what `make_range` makes to the digits of its elements, with steps that refer to them until they are done.
+  template <class Element, class MakeRange>
+  void expectReducedToOneToFour(MakeRange make_range) {
+    Future<int> digits = reduce(*dispatcher_, make_range(), 0, [](int accumulated, Element element) -> Future<int> {
+      co_await 1ms;
+      co_return 10 * accumulated + element;
+    });
+    advance(1s);
+    ASSERT_TRUE(digits.isReady());
+    EXPECT_EQ(*digits.result(), 1234);
+  }
+
+  // A range that reads from a stream.
+  auto read() {
+    stream_ = std::istringstream("1 2 3 4");
+    return std::ranges::istream_view<int>(stream_);
+  }
+  static std::vector<Boxed> boxes() {
+    std::vector<Boxed> boxes;
+    for (int i = 1; i <= 4; ++i) {
+      boxes.emplace_back(i);
+    }
+    return boxes;
+  }
+
+  std::istringstream stream_;
+  std::vector<int> seen_;
+};
+
+TEST_F(RangesTest, ForEachReadsAnInputRangeToItsEnd) {
+  expectOneToFour([this] { return read(); }, [this](int number) { seen_.push_back(number); });
+  expectOneToFour([this] { return read(); }, [this](int& number) { seen_.push_back(number++); });
+  expectOneToFour([this] { return read(); }, [this](const int& number) { seen_.push_back(number); });
+  expectOneToFour([this] { return read(); }, [this](int&& number) { seen_.push_back(number); });
+  expectOneToFour([this] { return read(); }, [this](auto&& number) { seen_.push_back(number); });
+}
+
+TEST_F(RangesTest, ForEachKeepsAnElementOfAnInputRangeForItsStep) {
+  expectOneToFourLater<int>([this] { return read(); });
+  expectOneToFourLater<int&>([this] { return read(); });
+  expectOneToFourLater<const int&>([this] { return read(); });
+  expectOneToFourLater<int&&>([this] { return read(); });
+}
+
+TEST_F(RangesTest, ForEachMakesEachElementOfAGeneratorOnceAndKeepsItForItsStep) {
+  expectOneToFourLater<int>([] { return Counting<int>(4); });
+  expectOneToFourLater<const int&>([] { return Counting<int>(4); });
+  expectOneToFourLater<int&&>([] { return Counting<int>(4); });
+}
+
+TEST_F(RangesTest, ForEachHandsOverElementsThatOnlyMove) {
+  expectOneToFourLater<Boxed>([] { return Counting<Boxed>(4); });
+  expectOneToFourLater<const Boxed&>([] { return Counting<Boxed>(4); });
+  expectOneToFourLater<Boxed&&>([] { return Counting<Boxed>(4); });
+  std::vector<Boxed> boxed;
+  const auto moving = [&boxed] {
+    boxed = boxes();
+    return std::ranges::subrange(std::move_iterator(boxed.begin()), std::move_sentinel(boxed.end()));
+  };
+  expectOneToFourLater<Boxed>(moving);
+  expectOneToFourLater<Boxed&&>(moving);
+}
+
+TEST_F(RangesTest, ForEachLendsTheElementsOfAContainer) {
+  expectOneToFourLater<Boxed&>([] { return boxes(); });
+  expectOneToFourLater<const Boxed&>([] { return boxes(); });
+  expectOneToFourLater<int&>([] { return std::forward_list<int>{1, 2, 3, 4}; });
+  expectOneToFourLater<int>([] { return std::forward_list<int>{1, 2, 3, 4}; });
+}
+
+TEST_F(RangesTest, ForEachLendsTheElementsThatASpanRefersTo) {
+  std::vector<int> numbers = {1, 2, 3, 4};
+  Future<void> all = forEach(*dispatcher_, std::span(numbers), 2, [](int& number) -> Future<void> {
+    co_await 1ms;
+    number *= 10;
+  });
+  advance(1s);
+  ASSERT_TRUE(all.isReady());
+  EXPECT_EQ(numbers, (std::vector<int>{10, 20, 30, 40}));
+}
+
+// Looking at an element makes it anew.
+TEST_F(RangesTest, ForEachKeepsWhatAViewMakesForItsStep) {
+  const auto boxed = [] {
+    return std::views::iota(1, 5) | std::views::transform([](int number) { return Boxed(number); });
+  };
+  expectOneToFourLater<Boxed>(boxed);
+  expectOneToFourLater<const Boxed&>(boxed);
+  expectOneToFourLater<Boxed&&>(boxed);
+}
+
+TEST_F(RangesTest, ForEachKeepsATemporaryViewAndWhatItOwns) {
+  const auto odd_halved = [] {
+    return std::vector<int>{1, 2, 3, 4, 5, 6, 7} | std::views::filter([](int number) { return number % 2 == 1; }) |
+           std::views::transform([](int number) { return Boxed(number / 2 + 1); });
+  };
+  expectOneToFourLater<const Boxed&>(odd_halved);
+}
+
+TEST_F(RangesTest, ReduceTakesRangesOfEachKind) {
+  expectReducedToOneToFour<int>([this] { return read(); });
+  expectReducedToOneToFour<int&>([this] { return read(); });
+  expectReducedToOneToFour<int&&>([] { return Counting<int>(4); });
+  expectReducedToOneToFour<const int&>([] { return Counting<int>(4); });
+  expectReducedToOneToFour<Boxed>([] { return Counting<Boxed>(4); });
+  expectReducedToOneToFour<const Boxed&>([] { return Counting<Boxed>(4); });
+  expectReducedToOneToFour<Boxed&>([] { return boxes(); });
+  expectReducedToOneToFour<const int&>([] { return std::forward_list<int>{1, 2, 3, 4}; });
+  expectReducedToOneToFour<const Boxed&>([] {
+    return std::vector<int>{0, 1, 2, 3} | std::views::transform([](int number) { return Boxed(number + 1); });
+  });
+}
+
+TEST_F(RangesTest, ReduceAccumulatesWhatOnlyMoves) {
+  Future<Boxed> sum = reduce(*dispatcher_, Counting<Boxed>(4), Boxed(0), [](Boxed accumulated, Boxed&& element) {
+    *accumulated.value += element;
+    return accumulated;
+  });
+  ASSERT_TRUE(sum.isReady());
+  EXPECT_EQ(*sum.result(), 10);
 }
 
 TEST_F(LoopsTest, ReduceGoesFromTheFirstToTheLast) {
