@@ -290,5 +290,42 @@ TEST(SubmitTest, CancelledBeforeItRanIsDestroyedUnused) {
   EXPECT_TRUE(destroyed);
 }
 
+// Throws at one of its moves.
+class MoveThrows {
+public:
+  MoveThrows(int moves_before, int& living) : moves_left_(moves_before), living_(living) { ++living_; }
+  MoveThrows(MoveThrows&& other) : moves_left_(other.moves_left_), living_(other.living_) {
+    if (moves_left_-- == 0) {
+      throw std::runtime_error("cannot be moved");
+    }
+    ++living_;
+  }
+  MoveThrows& operator=(MoveThrows&&) = delete;
+  ~MoveThrows() { --living_; }
+
+private:
+  int moves_left_;
+  int& living_;
+};
+
+TEST(SubmitTest, FailsWithWhatAMoveOfTheFunctionThrows) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "there"});
+  int living = 0;
+  int failed = 0;
+  for (bool ran = false; !ran; ++failed) {
+    auto function = std::make_unique<MoveThrows>(1 + failed, living);
+    auto work = [&ran, capture = std::move(*function)] { ran = true; };
+    function.reset();
+    SemiFuture<void> future = submit(*dispatcher, std::move(work));
+    dispatcher->run(RunType::NonBlock);
+    ASSERT_TRUE(future.isReady());
+    EXPECT_EQ(future.result().status(), ran ? absl::OkStatus() : absl::UnknownError("exception: cannot be moved"));
+    std::move(future).detach();
+    ASSERT_LT(failed, 10);
+  }
+  EXPECT_GT(failed, 1) << "nothing was moved";
+  EXPECT_EQ(living, 0);
+}
+
 }  // namespace
 }  // namespace nuncio::test

@@ -12,7 +12,7 @@ namespace {
 [[maybe_unused]] bool countAllocation() {
   const int64_t until_failure = allocations_until_failure;
   allocations_until_failure -= until_failure >= 0 ? 1 : 0;
-  if (until_failure == 0) {
+  if (until_failure == 0 || (until_failure < 0 && allocations_fail_on)) {
     errno = ENOMEM;
     return false;
   }
