@@ -507,6 +507,15 @@ std::vector<Operation> ends() {
            })
       .failsWith(absl::StatusCode::kCancelled);
   table
+      .add("cancel with a reason",
+           [](World& world) {
+             Future<int> future = world.number().then([probe = Probe()](int number) { return number; });
+             future.cancel(world.reason);
+             return future;
+           })
+      .failsWith(absl::StatusCode::kAborted)
+      .orWith(absl::StatusCode::kCancelled);
+  table
       .add("cancel of a chain with an ensure that returns a future",
            [](World& world) {
              Future<int> future =
@@ -624,8 +633,12 @@ std::vector<Operation> timesAndSubmits() {
   table.add(
            "within that is struck", [](World& world) { return within(world.number(), 1ms); }, [](World&) {})
       .failsWith(absl::StatusCode::kDeadlineExceeded);
+  table.add("within a negative time", [](World& world) { return within(world.number(), -1ms); })
+      .failsWith(absl::StatusCode::kInvalidArgument);
   table.add("delayed", [](World& world) { return delayed(world.number(), 1ms); });
   table.add("delayed of a ready future", [](World& world) { return delayed(world.ready(), 1ms); });
+  table.add("delayed a negative time", [](World& world) { return delayed(world.number(), -1ms); })
+      .failsWith(absl::StatusCode::kInvalidArgument);
 
   table.add("submit", [](World& world) { return submit(world.there, [probe = Probe()] { return 1; }); });
   table.add("submit without a result", [](World& world) { return submit(world.there, [probe = Probe()] {}); });

@@ -150,14 +150,15 @@ public:
   // destroyed, from the inside out, and functions of ensure() run. On the dispatcher's thread that has happened when
   // this returns, and the result is Cancelled; but for what runs at the moment, ensure() functions that return a
   // future, and what is on other dispatchers: these take their time, the result comes when they have ended, and
-  // cancelAndWait() (in nuncio/future/cancellation.h) waits for it. On another thread it is a request that is on its
-  // way when this returns. A result that is there already stays.
+  // cancelAndWait() (in nuncio/future/cancellation.h) waits for it. On another thread it is a request that is on its way when
+  // this returns; without memory for that it is lost, and the future goes on. A result that is there already stays.
   void cancel() {
     if (pending()) {
       cancelPending(nullptr);
     }
   }
-  // The same with the status, not OK, that the promises' onCancel gets, and that the result will be.
+  // The same with the status, not OK, that the promises' onCancel gets, and that the result will be; without memory for
+  // it, that is Cancelled.
   void cancel(const absl::Status& reason) {
     if (pending()) {
       future_internal::Failure* const failure = future_internal::makeFailure(reason);
@@ -213,9 +214,9 @@ private:
     }
     Pass* pass = nullptr;
     if (!visit.admitted() || reason != nullptr) {
-      pass = reason != nullptr ? future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_,
-                                                                 future_internal::shareFailure(reason), false)
-                               : future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_);
+      pass = reason != nullptr
+                 ? future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_, reason, false)
+                 : future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_);
     }
     if (visit.admitted()) {
       if (pass != nullptr) {

@@ -92,9 +92,8 @@ template <class T>
 Future<T> endWith(Future<T>&& future, Failure* failure, const std::source_location& place) {
   Access::settle(future);
   ResultNode<T>* const upstream = Access::node(future);
-  PassNode<T>* const pass = upstream != nullptr
-                                ? makeNode<PassNode<T>>(nullptr, upstream->loop_, place, shareFailure(failure), true)
-                                : nullptr;
+  PassNode<T>* const pass =
+      upstream != nullptr ? makeNode<PassNode<T>>(nullptr, upstream->loop_, place, failure, true) : nullptr;
   if (pass != nullptr) {
     pass->set(kCancelled | kEnding);
     if (attach(*upstream, *pass)) {

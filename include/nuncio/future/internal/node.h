@@ -263,8 +263,9 @@ template <class T>
 class PassNode final : public ResultNode<T> {
 public:
   PassNode() = default;
-  // Takes the reference to `failure`.
-  PassNode(Failure* failure, bool always) noexcept : always_(always) { this->result_ = Try<T>::fromFailure(failure); }
+  PassNode(const Failure* failure, bool always) noexcept : always_(always) {
+    this->result_ = Try<T>::fromFailure(shareFailure(failure));
+  }
 
   void runTask() noexcept override {
     if (this->upstream_ == nullptr) {  // a circle, of which this was taken out
