@@ -261,6 +261,15 @@ void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quie
   }
 }
 
+namespace {
+// Made when the program starts: wait() is called again and again, also where there is no memory.
+const absl::Status& notReadyYet() {
+  static const absl::Status& status = *new absl::Status(absl::DeadlineExceededError("the future is not ready yet"));
+  return status;
+}
+[[maybe_unused]] const absl::Status& made_at_start = notReadyYet();
+}  // namespace
+
 TaskQueue& taskQueueOf(Dispatcher& dispatcher) { return dispatcher.taskQueue(); }
 
 void assignWaitStatus(WaitResult result, absl::Status* status) {
@@ -269,7 +278,7 @@ void assignWaitStatus(WaitResult result, absl::Status* status) {
       *status = absl::OkStatus();
       break;
     case WaitResult::Timeout:
-      *status = absl::DeadlineExceededError("the future is not ready yet");
+      *status = notReadyYet();
       break;
     case WaitResult::OnLoop:
       *status = failed<void>(Reason::OnLoop).status();

@@ -493,6 +493,12 @@ std::vector<Operation> chains() {
     world.number().forwardTo(std::move(promise));
     return target;
   });
+  table.add("wait for a SemiFuture", [](World& world) {
+    world.leaveLoop();
+    SemiFuture<int> number = world.semi();
+    static_cast<void>(number.wait(0ns).ok());
+    return number;
+  });
   return table.take();
 }
 
