@@ -103,8 +103,8 @@ absl::Status DispatcherImpl::openKernelObjects() {
 }
 
 absl::Status DispatcherImpl::openWakeEvent() {
-  absl::StatusOr<FileEventPtr> event =
-      createFileEvent(posts_->wakeFd(), [](uint32_t) {}, FileTriggerType::Edge, FileReadyType::Read);
+  absl::StatusOr<FileEventPtr> event = createFileEvent(
+      posts_->wakeFd(), [this](uint32_t) { tasks_->runLate(); }, FileTriggerType::Edge, FileReadyType::Read);
   if (!event.ok()) {
     return event.status();
   }

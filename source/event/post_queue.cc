@@ -258,6 +258,11 @@ void PostQueue::close() {
 
 bool PostHandle::post(PostCb cb) const { return queue_ != nullptr && queue_->post(std::move(cb)); }
 absl::string_view PostHandle::name() const { return queue_ != nullptr ? queue_->name() : absl::string_view("-"); }
+void PostHandle::wake() const {
+  if (queue_ != nullptr) {
+    queue_->wake();
+  }
+}
 bool PostHandle::alive() const { return queue_ != nullptr && !queue_->closed(); }
 
 }  // namespace nuncio

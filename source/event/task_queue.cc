@@ -14,8 +14,8 @@ struct TaskQueue::Remote {
 
   const PostHandle posts;
   Mutex lock;
-  // Handed over when posts were refused already: the thread that shuts down, or visits the loop after its end, refuses
-  // them.
+  // Handed over when posts were refused: the loop runs them when it wakes, if there was no memory for a post; the
+  // thread that shuts down, or visits the loop after its end, refuses them.
   LinkedList<Task> late ABSL_GUARDED_BY(lock);
   bool visited ABSL_GUARDED_BY(lock) = false;
 
@@ -101,7 +101,14 @@ bool TaskQueue::postTask(Task& task) {
     return false;
   }
   remote_->late.add(task);
+  remote_->posts.wake();  // under the lock, since this may be gone right after
   return true;
+}
+
+void TaskQueue::runLate() {
+  for (Task* late = remote_->takeLate(); late != nullptr; late = remote_->takeLate()) {
+    late->runTask();
+  }
 }
 
 void TaskQueue::deliver(Task& task) noexcept {

@@ -7,16 +7,19 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/event/task_queue.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "test/test_support/count_allocations.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
+#include "test/test_support/notification.h"
 #include "test/test_support/sanitizers.h"
 
 namespace nuncio::test {
@@ -332,6 +335,32 @@ TEST_F(WithoutMemoryTest, APostIsRefusedAndItsCallbackDestroyed) {
              EXPECT_EQ(calls_, failed ? 0 : 1) << "allocation " << n;
              EXPECT_EQ(alive.use_count(), 1) << "allocation " << n;
            });
+}
+
+TEST_F(WithoutMemoryTest, ATaskOfAnotherThreadWakesTheLoopAndRuns) {
+  class NotifyingTask final : public Task {
+  public:
+    explicit NotifyingTask(Notification& ran) : ran_(ran) {}
+    void runTask() noexcept override { ran_.notify(); }
+    void refuseTask() noexcept override { ADD_FAILURE(); }
+
+  private:
+    Notification& ran_;
+  };
+  Notification running;
+  SchedulableCallbackPtr scheduled = dispatcher_->createSchedulableCallback([&] { running.notify(); });
+  scheduled->scheduleCurrentIteration();
+  std::thread thread([this] { dispatcher_->run(RunType::RunUntilExit); });
+  ASSERT_TRUE(running.wait());
+  Notification ran;
+  NotifyingTask task(ran);
+  allocations_until_failure = 0;  // a first post needs memory
+  dispatcher_->taskQueue().deliver(task);
+  EXPECT_LT(std::exchange(allocations_until_failure, -1), 0);
+  EXPECT_TRUE(ran.wait());
+  dispatcher_->exit();
+  thread.join();
+  scheduled.reset();
 }
 
 TEST_F(WithoutMemoryTest, AnObjectIsDestroyedAtOnceWhereItCannotBeDeferred) {

@@ -493,6 +493,12 @@ std::vector<Operation> chains() {
     world.number().forwardTo(std::move(promise));
     return target;
   });
+  table.add("wait", [](World& world) {
+    world.leaveLoop();
+    Future<int> number = world.numberThere();
+    static_cast<void>(number.wait(0ns).ok());
+    return number;
+  });
   table.add("wait for a SemiFuture", [](World& world) {
     world.leaveLoop();
     SemiFuture<int> number = world.semi();
@@ -620,6 +626,7 @@ std::vector<Operation> coroutines() {
   });
   table.add("co_await of a duration", [](World& world) { return sleeps(world.here, Probe()); });
   table.add("co_await yield", [](World& world) { return yields(world.here, Probe()); });
+  table.add("co_await yield elsewhere", [](World& world) { return yields(world.there, Probe()); });
   table.add("keepAlive", [](World& world) {
     return keepAlive([&world, probe = Probe()]() -> Future<int> {
       Future<int> number = world.number();

@@ -10,6 +10,7 @@
 namespace nuncio {
 
 class PostQueue;
+class TaskQueue;
 
 // PostHandle: posts to a dispatcher that may be gone.
 //
@@ -31,6 +32,9 @@ public:
   bool alive() const;
 
 private:
+  friend class TaskQueue;
+  void wake() const;  // the loop
+
   std::shared_ptr<PostQueue> queue_;
 };
 

@@ -176,6 +176,8 @@ public:
     in_place_left_ = in_place_batch_;
     in_place_until_ = 0;
   }
+  // The loop was woken: runs what came when there was no memory for a post.
+  void runLate();
   class Running {
   public:
     explicit Running(TaskQueue* queue) : outer_(current_), outer_floor_(stack_floor_) {
