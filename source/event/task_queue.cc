@@ -1,5 +1,6 @@
 #include "nuncio/event/task_queue.h"
 
+#include <bit>
 #include <chrono>
 #include <utility>
 
@@ -18,6 +19,13 @@ struct TaskQueue::Remote {
   // thread that shuts down, or visits the loop after its end, refuses them.
   LinkedList<Task> late ABSL_GUARDED_BY(lock);
   bool visited ABSL_GUARDED_BY(lock) = false;
+
+  struct alignas(16) Reserved {
+    std::byte bytes[kReservedBytes];
+  };
+  static constexpr uint32_t kReserve = 8;
+  Reserved reserve[kReserve];
+  std::atomic<uint32_t> reserve_used{0};  // by index; acquired when taken, released when given
 
   Task* takeLate() {
     const MutexLock guard(lock);
@@ -102,6 +110,28 @@ bool TaskQueue::postTask(Task& task) {
   }
   remote_->late.add(task);
   remote_->posts.wake();  // under the lock, since this may be gone right after
+  return true;
+}
+
+void* TaskQueue::takeReserved() noexcept {
+  uint32_t used = remote_->reserve_used.load(std::memory_order_relaxed);
+  int index;
+  do {
+    index = std::countr_one(used);
+    if (index == Remote::kReserve) {
+      return nullptr;
+    }
+  } while (!remote_->reserve_used.compare_exchange_weak(used, used | 1U << index, std::memory_order_acquire,
+                                                        std::memory_order_relaxed));
+  return &remote_->reserve[index];
+}
+
+bool TaskQueue::giveReserved(void* memory) noexcept {
+  const std::size_t offset = reinterpret_cast<uintptr_t>(memory) - reinterpret_cast<uintptr_t>(remote_->reserve);
+  if (offset >= sizeof(remote_->reserve)) {
+    return false;
+  }
+  remote_->reserve_used.fetch_and(~(1U << offset / sizeof(Remote::Reserved)), std::memory_order_release);
   return true;
 }
 

@@ -232,8 +232,8 @@ void dropFromHandle(Node& node, bool quiet) noexcept {
       return;
     }
   }
-  // Without memory to tell the loop, the node stays when it is done.
-  handOver(*node.loop_, [&node, quiet](bool) { dropHere(node, quiet); });
+  // Where even the reserve is used up, the node stays when it is done.
+  handOverSurely(*node.loop_, [&node, quiet](bool) { dropHere(node, quiet); });
 }
 
 void cancelFromHandle(Node& node) noexcept {

@@ -455,6 +455,8 @@ std::vector<Operation> chains() {
             [](World& world) { return world.number().then([&world, probe = Probe()](int) { return world.semi(); }); });
   table.add("then in place that returns a SemiFuture",
             [](World& world) { return world.ready().then([&world, probe = Probe()](int) { return world.semi(); }); });
+  table.add("then of a future from elsewhere",
+            [](World& world) { return world.numberThere().then([probe = Probe()](int number) { return number; }); });
   table.add("then of a ready future without a dispatcher", [](World& world) {
     world.leaveLoop();
     return makeReadyFuture(1).then([probe = Probe()](int number) { return number; });
@@ -486,11 +488,18 @@ std::vector<Operation> chains() {
     return chain;
   });
   table.add("semi", [](World& world) { return world.number().semi(); });
+  table.add("semi of a future from elsewhere", [](World& world) { return world.numberThere().semi(); });
   table.add("SemiFuture via", [](World& world) { return world.semi().via(world.here); });
   table.add("forwardTo", [](World& world) {
     Promise<int> promise;
     SemiFuture<int> target = promise.semiFuture();
     world.number().forwardTo(std::move(promise));
+    return target;
+  });
+  table.add("forwardTo from elsewhere", [](World& world) {
+    Promise<int> promise;
+    Future<int> target = promise.future(world.here);
+    world.numberThere().forwardTo(std::move(promise));
     return target;
   });
   table.add("wait", [](World& world) {
@@ -544,8 +553,25 @@ std::vector<Operation> ends() {
              return joined;
            })
       .failsWith(absl::StatusCode::kCancelled);
+  table
+      .add("cancel elsewhere",
+           [](World& world) {
+             Future<int> future = world.numberThere().then([probe = Probe()](int number) { return number; });
+             future.cancel();
+             return future;
+           })
+      .failsWith(absl::StatusCode::kCancelled)
+      .orWith(absl::StatusCode::kOk);
   table.add("drop", [](World& world) {
     world.number().then([probe = Probe()](int) {}).detach();
+    return world.number();
+  });
+  table.add("drop elsewhere", [](World& world) {
+    world.numberThere().then([probe = Probe()](int) {}).detach();
+    return world.number();
+  });
+  table.add("drop of a SemiFuture", [](World& world) {
+    world.numberThere().semi().detach();
     return world.number();
   });
   table
@@ -616,8 +642,10 @@ std::vector<Operation> coroutines() {
   Table table;
   table.add("coroutine", [](World& world) { return returnsAtOnce(world.here, Probe()); });
   table.add("coroutine without a result", [](World& world) { return returnsNothingAtOnce(world.here, Probe()); });
+  table.add("coroutine elsewhere", [](World& world) { return returnsAtOnce(world.there, Probe()); });
   table.add("co_await", [](World& world) { return awaits(world.here, world.number(), Probe()); });
   table.add("co_await of a ready future", [](World& world) { return awaits(world.here, world.ready(), Probe()); });
+  table.add("co_await elsewhere", [](World& world) { return awaits(world.there, world.numberThere(), Probe()); });
   table.add("co_await of a SemiFuture", [](World& world) { return awaitsSemi(world.here, world.semi(), Probe()); });
   table.add("co_await of asTry", [](World& world) { return awaitsAsTry(world.here, world.number(), Probe()); });
   table.add("co_await without a dispatcher", [](World& world) {
@@ -643,13 +671,17 @@ std::vector<Operation> timesAndSubmits() {
       .failsWith(absl::StatusCode::kInvalidArgument);
   table.add("within", [](World& world) { return within(world.number(), 1ms); });
   table.add("within of a ready future", [](World& world) { return within(world.ready(), 1ms); });
+  table.add("within elsewhere", [](World& world) { return within(world.numberThere(), 1h); });
   table.add(
            "within that is struck", [](World& world) { return within(world.number(), 1ms); }, [](World&) {})
       .failsWith(absl::StatusCode::kDeadlineExceeded);
   table.add("within a negative time", [](World& world) { return within(world.number(), -1ms); })
       .failsWith(absl::StatusCode::kInvalidArgument);
+  table.add("within a negative time elsewhere", [](World& world) { return within(world.numberThere(), -1ms); })
+      .failsWith(absl::StatusCode::kInvalidArgument);
   table.add("delayed", [](World& world) { return delayed(world.number(), 1ms); });
   table.add("delayed of a ready future", [](World& world) { return delayed(world.ready(), 1ms); });
+  table.add("delayed elsewhere", [](World& world) { return delayed(world.numberThere(), 1ms); });
   table.add("delayed a negative time", [](World& world) { return delayed(world.number(), -1ms); })
       .failsWith(absl::StatusCode::kInvalidArgument);
 
@@ -675,6 +707,7 @@ std::vector<Operation> joins() {
             [](World& world) { return collect(World::vectorOf(world.number(), world.ready(), world.number())); });
   table.add("collect of several types",
             [](World& world) { return collect(world.number(), world.number().then([](int) {})); });
+  table.add("collect elsewhere", [](World& world) { return collect(world.numberThere(), world.numberThere()); });
   table.add("collect of a failure", [](World& world) { return collect(world.failing(), world.number()); })
       .failsWith(absl::StatusCode::kNotFound);
   table.add("collectAll", [](World& world) { return collectAll(World::vectorOf(world.number(), world.failing())); });

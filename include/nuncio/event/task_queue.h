@@ -123,6 +123,13 @@ public:
     bool entered_ = false;
   };
 
+  // Memory for a task that is to be delivered, and may not fail for want of it: of a small reserve. Null when that is
+  // used up. Any thread.
+  static constexpr std::size_t kReservedBytes = 64;
+  void* takeReserved() noexcept;
+  // False when it is not of the reserve.
+  bool giveReserved(void* memory) noexcept;
+
   void addPending(PendingOperation& operation) { pending_.add(operation); }
 
   // Shutting down, or gone: continuations do not run any more.
