@@ -87,24 +87,26 @@ bool OriginBase::producerGone() noexcept {
   return (state_.fetch_or(kProducerGone, std::memory_order_acq_rel) & kConsumerGone) != 0;
 }
 
-void OriginBase::bindElsewhere(TaskQueue& loop) noexcept {
-  binding_ = true;
-  const bool was_set = (state_.fetch_or(kBound, std::memory_order_acq_rel) & kSet) != 0;
-  if (!handOver(loop, [this, was_set](bool refused) { finishBinding(was_set, refused); })) {
-    binding_ = false;
-    stopUnbound(nullptr);
-    node().set(kDone | kNoResult);
+bool OriginBase::bindElsewhere(TaskQueue& loop) noexcept {
+  Task* const task = newHandedOver(loop, [this](bool refused) { finishBinding(refused); });
+  if (task == nullptr) {
+    return false;
   }
+  giveLoop(node(), loop);
+  binding_ = true;
+  set_before_ = (state_.fetch_or(kBound, std::memory_order_acq_rel) & kSet) != 0;
+  loop.deliver(*task);
+  return true;
 }
 
-void OriginBase::finishBinding(bool was_set, bool refused) noexcept {
+void OriginBase::finishBinding(bool refused) noexcept {
   binding_ = false;
   if (blockOf(node()).nodes == 0) {  // the consumer has left
     if (consumerGone()) {
       freeOrigin(node());
     }
   } else if (!node().has(kDone)) {
-    if (was_set) {
+    if (set_before_) {
       if (refused || stopped()) {
         node().set(kNoResult);
       }

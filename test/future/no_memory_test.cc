@@ -428,6 +428,13 @@ std::vector<Operation> chains() {
         return world.promise->future(world.here);
       },
       [](World& world) { world.promise->setValue(1); });
+  table.add(
+      "promise of a dispatcher elsewhere",
+      [](World& world) {
+        world.promise.emplace();
+        return world.promise->future(world.there);
+      },
+      [](World& world) { world.promise->setValue(1); });
   table.add("then", [](World& world) { return world.number().then([probe = Probe()](int number) { return number; }); });
   table.add("then with a large capture",
             [](World& world) { return world.number().then([probe = LargeProbe()](int number) { return number; }); });
@@ -450,6 +457,9 @@ std::vector<Operation> chains() {
   });
   table.add("then that returns a future", [](World& world) {
     return world.number().then([&world, probe = Probe()](int) { return world.number(); });
+  });
+  table.add("then that returns a future from elsewhere", [](World& world) {
+    return world.number().then([&world, probe = Probe()](int) { return world.numberThere(); });
   });
   table.add("then that returns a SemiFuture",
             [](World& world) { return world.number().then([&world, probe = Probe()](int) { return world.semi(); }); });
@@ -487,9 +497,21 @@ std::vector<Operation> chains() {
     }
     return chain;
   });
+  table.add("via", [](World& world) { return world.number().via(world.there); });
+  table.add("via of a ready future", [](World& world) {
+    return world.ready().via(world.there).then([probe = Probe()](int number) { return number; });
+  });
+  table.add("via and back", [](World& world) {
+    return world.number()
+        .via(world.there)
+        .then([probe = Probe()](int number) { return number; })
+        .via(world.here)
+        .then([probe = Probe()](int number) { return number; });
+  });
   table.add("semi", [](World& world) { return world.number().semi(); });
   table.add("semi of a future from elsewhere", [](World& world) { return world.numberThere().semi(); });
   table.add("SemiFuture via", [](World& world) { return world.semi().via(world.here); });
+  table.add("SemiFuture via elsewhere", [](World& world) { return world.semi().via(world.there); });
   table.add("forwardTo", [](World& world) {
     Promise<int> promise;
     SemiFuture<int> target = promise.semiFuture();
@@ -554,6 +576,15 @@ std::vector<Operation> ends() {
            })
       .failsWith(absl::StatusCode::kCancelled);
   table
+      .add("cancel of what waits for another dispatcher",
+           [](World& world) {
+             Future<int> future =
+                 world.numberThere().via(world.here).then([probe = Probe()](int number) { return number; });
+             future.cancel();
+             return future;
+           })
+      .failsWith(absl::StatusCode::kCancelled);
+  table
       .add("cancel elsewhere",
            [](World& world) {
              Future<int> future = world.numberThere().then([probe = Probe()](int number) { return number; });
@@ -585,6 +616,32 @@ std::vector<Operation> ends() {
            })
       .failsWith(absl::StatusCode::kCancelled)
       .mayThrow();
+  table
+      .add(
+          "shutdown",
+          [](World& world) {
+            world.numberThere().via(world.here).then([probe = Probe()](int) {}).detach();
+            world.queue.pop().detach();
+            return collect(within(awaits(world.here, world.number(), Probe()), 1h),
+                           delayed(world.number().ensure([probe = Probe()] {}), 1h), yields(world.here, Probe()));
+          },
+          [](World& world) {
+            world.leaveLoop();
+            world.here.shutdown();
+          })
+      .failsWith(absl::StatusCode::kCancelled)
+      .shutsDown();
+  table
+      .add(
+          "shutdown elsewhere",
+          [](World& world) {
+            sleepFor(world.there, 1h).detach();
+            world.number().via(world.there).then([probe = Probe()](int) {}).detach();
+            return world.numberThere().via(world.here).then([probe = Probe()](int number) { return number; });
+          },
+          [](World& world) { world.doThere([&world] { world.there.shutdown(); }); })
+      .failsWith(absl::StatusCode::kCancelled)
+      .shutsDown();
   return table.take();
 }
 
@@ -645,7 +702,10 @@ std::vector<Operation> coroutines() {
   table.add("coroutine elsewhere", [](World& world) { return returnsAtOnce(world.there, Probe()); });
   table.add("co_await", [](World& world) { return awaits(world.here, world.number(), Probe()); });
   table.add("co_await of a ready future", [](World& world) { return awaits(world.here, world.ready(), Probe()); });
+  table.add("co_await from elsewhere", [](World& world) { return awaits(world.here, world.numberThere(), Probe()); });
   table.add("co_await elsewhere", [](World& world) { return awaits(world.there, world.numberThere(), Probe()); });
+  table.add("co_await elsewhere of what is here",
+            [](World& world) { return awaits(world.there, world.number(), Probe()); });
   table.add("co_await of a SemiFuture", [](World& world) { return awaitsSemi(world.here, world.semi(), Probe()); });
   table.add("co_await of asTry", [](World& world) { return awaitsAsTry(world.here, world.number(), Probe()); });
   table.add("co_await without a dispatcher", [](World& world) {
@@ -653,6 +713,7 @@ std::vector<Operation> coroutines() {
     return awaitsWithoutDispatcher(world.number(), Probe());
   });
   table.add("co_await of a duration", [](World& world) { return sleeps(world.here, Probe()); });
+  table.add("co_await of a duration elsewhere", [](World& world) { return sleeps(world.there, Probe()); });
   table.add("co_await yield", [](World& world) { return yields(world.here, Probe()); });
   table.add("co_await yield elsewhere", [](World& world) { return yields(world.there, Probe()); });
   table.add("keepAlive", [](World& world) {
@@ -667,6 +728,7 @@ std::vector<Operation> coroutines() {
 std::vector<Operation> timesAndSubmits() {
   Table table;
   table.add("sleepFor", [](World& world) { return sleepFor(world.here, 1ms); });
+  table.add("sleepFor elsewhere", [](World& world) { return sleepFor(world.there, 1ms); });
   table.add("sleepFor a negative time", [](World& world) { return sleepFor(world.here, -1ms); })
       .failsWith(absl::StatusCode::kInvalidArgument);
   table.add("within", [](World& world) { return within(world.number(), 1ms); });
@@ -696,8 +758,13 @@ std::vector<Operation> timesAndSubmits() {
   table.add("submit here", [](World& world) { return submit(world.here, [probe = Probe()] { return 1; }); });
   table.add("submit of what returns a future",
             [](World& world) { return submit(world.there, [&world] { return world.numberThere(); }); });
+  table.add("submit of what returns a future from elsewhere",
+            [](World& world) { return submit(world.there, [&world] { return world.number(); }); });
   table.add("submit of what returns a SemiFuture",
             [](World& world) { return submit(world.there, [&world] { return world.semi(); }); });
+  table.add("submit and via", [](World& world) {
+    return submit(world.there, [probe = Probe()] { return 1; }).via(world.here).then([](int number) { return number; });
+  });
   return table.take();
 }
 
@@ -707,6 +774,8 @@ std::vector<Operation> joins() {
             [](World& world) { return collect(World::vectorOf(world.number(), world.ready(), world.number())); });
   table.add("collect of several types",
             [](World& world) { return collect(world.number(), world.number().then([](int) {})); });
+  table.add("collect of several dispatchers",
+            [](World& world) { return collect(world.number(), world.numberThere(), world.ready()); });
   table.add("collect elsewhere", [](World& world) { return collect(world.numberThere(), world.numberThere()); });
   table.add("collect of a failure", [](World& world) { return collect(world.failing(), world.number()); })
       .failsWith(absl::StatusCode::kNotFound);
@@ -719,6 +788,9 @@ std::vector<Operation> joins() {
   table.add("collectN",
             [](World& world) { return collectN(World::vectorOf(world.number(), world.failing(), world.number()), 2); });
   table.add("anyOf", [](World& world) { return anyOf(world.number(), sleepFor(world.here, 1h)); });
+  table.add("anyOf of several dispatchers", [](World& world) { return anyOf(world.number(), world.numberThere()); });
+  table.add("anyOf with a loser elsewhere",
+            [](World& world) { return anyOf(world.number(), sleepFor(world.there, 1h)); });
   table.add("allOf", [](World& world) { return allOf(world.number(), world.number()); });
   return table.take();
 }
@@ -823,6 +895,7 @@ std::vector<Operation> primitives() {
   });
   table.add("SharedFuture future", [](World& world) { return world.shared.future(); });
   table.add("SharedFuture semiFuture", [](World& world) { return world.shared.semiFuture(); });
+  table.add("SharedFuture via", [](World& world) { return world.shared.via(world.there); });
   return table.take();
 }
 

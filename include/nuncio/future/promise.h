@@ -50,8 +50,7 @@ public:
     if (origin == nullptr) {
       return Future<T>(noFuture());
     }
-    origin->bind(future_internal::taskQueueOf(dispatcher), /*shared=*/false);
-    return Future<T>(static_cast<future_internal::ResultNode<T>*>(origin));
+    return future_internal::bound(*origin, future_internal::taskQueueOf(dispatcher), /*shared=*/false);
   }
 
   template <class V = future_internal::Stored<T>>

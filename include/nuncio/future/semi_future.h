@@ -110,9 +110,7 @@ private:
     if (origin_ == nullptr) {
       return Future<T>();
     }
-    future_internal::Origin<T>* const origin = std::exchange(origin_, nullptr);
-    origin->bind(loop, /*shared=*/true);
-    return Future<T>(static_cast<future_internal::ResultNode<T>*>(origin));
+    return future_internal::bound(*std::exchange(origin_, nullptr), loop, /*shared=*/true);
   }
 
   future_internal::WaitResult waitFor(int64_t nanoseconds) {

@@ -87,6 +87,20 @@ struct Access {
   }
 };
 
+// The future of `origin`, which has none yet, on `loop`. `shared`: see bind().
+template <class T>
+Future<T> bound(Origin<T>& origin, TaskQueue& loop, bool shared) {
+  if (origin.bind(loop, shared)) [[likely]] {
+    return Access::future<T>(&origin);
+  }
+  const std::source_location place = origin.place_;
+  origin.stopUnbound(nullptr);
+  if (origin.dropUnbound(/*quiet=*/true)) {
+    freeOrigin(origin);
+  }
+  return Future<T>(failed<T>(Reason::NoMemory), place);
+}
+
 // Asks `future` to stop, and gives `failure` (whose reference it takes) when that has ended.
 template <class T>
 Future<T> endWith(Future<T>&& future, Failure* failure, const std::source_location& place) {

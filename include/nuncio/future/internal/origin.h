@@ -97,13 +97,12 @@ public:
 
   // The consumer's side.
 
-  // Any thread. `shared`: the producer may be at work.
-  void bind(TaskQueue& loop, bool shared) noexcept {
-    giveLoop(node(), loop);
+  // Any thread. `shared`: the producer may be at work. False without memory: nothing has happened then.
+  bool bind(TaskQueue& loop, bool shared) noexcept {
     if (!loop.onLoopThread()) {
-      bindElsewhere(loop);
-      return;
+      return bindElsewhere(loop);
     }
+    giveLoop(node(), loop);
     uint32_t before;
     if (shared) {
       before = state_.fetch_or(kBound, std::memory_order_acq_rel);
@@ -116,6 +115,7 @@ public:
     } else {
       loop.addPending(*this);
     }
+    return true;
   }
   bool wait(int64_t timeout_nanoseconds) noexcept;  // any thread, not bound; negative: for ever; false: no result yet
   // Set, or stopped before it was; a linked one: set.
@@ -146,17 +146,18 @@ protected:
 
 private:
   static bool isDone(uint32_t state) { return (state & kSet) != 0 || (state & (kStopped | kLinked)) == kStopped; }
-  void bindElsewhere(TaskQueue& loop) noexcept;
+  bool bindElsewhere(TaskQueue& loop) noexcept;
   bool stop() noexcept;  // false when the result is there
-  void finishBinding(bool was_set, bool refused) noexcept;
+  void finishBinding(bool refused) noexcept;
   Settled settleElsewhere(bool stays) noexcept;
   void forgetCancelHandler() noexcept;
   CancelHandler* takeCancelHandler() noexcept;
   Node* askProducer(const Failure* reason) noexcept;
 
   std::atomic<uint32_t> state_{0};
-  const int16_t to_node_;  // bytes; a reference would not fit into two cache lines
-  bool binding_ = false;   // a task is on its way to the loop that lists this as pending; the node cannot go before
+  const int16_t to_node_;    // bytes; a reference would not fit into two cache lines
+  bool binding_ = false;     // a task is on its way to the loop that lists this as pending; the node cannot go before
+  bool set_before_ = false;  // when it was bound
   std::atomic<CancelHandler*> on_cancel_{nullptr};
   CancelHandler* stopping_ = nullptr;  // in kStopping: to be run, and owned
 };
