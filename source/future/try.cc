@@ -15,6 +15,8 @@ namespace {
 absl::Status statusOfException(const std::exception_ptr& exception) {
   try {
     std::rethrow_exception(exception);
+  } catch (const std::bad_alloc&) {
+    return failed<void>(Reason::NoMemory).status();
   } catch (const std::exception& e) {
     return absl::UnknownError(absl::StrCat("exception: ", e.what()));
   } catch (...) {

@@ -405,7 +405,7 @@ Future<void> yields(Dispatcher& /*dispatcher*/, Probe /*parameter*/) {
   const Probe variable;
   co_await yield();
 }
-[[maybe_unused]] Future<void> toAndFro(Dispatcher& home, Dispatcher& away, Probe /*parameter*/) {
+Future<void> toAndFro(Dispatcher& home, Dispatcher& away, Probe /*parameter*/) {
   const Probe variable;
   co_await resumeOn(away);
   co_await resumeOn(home);
@@ -716,6 +716,7 @@ std::vector<Operation> coroutines() {
   table.add("co_await of a duration elsewhere", [](World& world) { return sleeps(world.there, Probe()); });
   table.add("co_await yield", [](World& world) { return yields(world.here, Probe()); });
   table.add("co_await yield elsewhere", [](World& world) { return yields(world.there, Probe()); });
+  table.add("co_await resumeOn", [](World& world) { return toAndFro(world.here, world.there, Probe()); });
   table.add("keepAlive", [](World& world) {
     return keepAlive([&world, probe = Probe()]() -> Future<int> {
       Future<int> number = world.number();

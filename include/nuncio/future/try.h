@@ -187,7 +187,8 @@ public:
   Stored* operator->() noexcept { return __builtin_addressof(value_); }
   const Stored* operator->() const noexcept { return __builtin_addressof(value_); }
 
-  // OK for a value. A StatusError has its Status, any other exception becomes Unknown with its message.
+  // OK for a value. A StatusError has its Status, std::bad_alloc is ResourceExhausted, any other exception becomes
+  // Unknown with its message.
   // FailedPrecondition when there is no result yet.
   template <class S = absl::Status>
   S status() const {
