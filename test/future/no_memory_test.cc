@@ -857,6 +857,13 @@ std::vector<Operation> primitives() {
     Future<void> pushed = world.queue.push(1);
     return std::move(pushed).then([&world] { return world.queue.pop(); });
   });
+  table.add("Queue pop that nobody looked at", [](World& world) {
+    Future<void> pushed = world.queue.push(1);
+    return std::move(pushed).then([&world] {
+      world.queue.pop().detach();
+      return world.queue.pop();
+    });
+  });
   table
       .add(
           "Queue pop of a closed queue", [](World& world) { return world.queue.pop(); },

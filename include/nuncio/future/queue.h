@@ -64,14 +64,15 @@ public:
     return !closed() && (!poppers_.empty() || items_.size() < capacity_) && put(item);
   }
 
-  // The first item. Once the queue is closed and empty: OutOfRange, or what was given to close().
+  // The first item. Once the queue is closed and empty: OutOfRange, or what was given to close(). Without memory:
+  // ResourceExhausted, and the item stays.
   Future<T> pop(std::source_location place = std::source_location::current()) {
     future_internal::checkThread(*loop_, "Queue::pop");
     if (poppers_.returned() > 0) {
       return poppers_.takeReturned(place);
     }
-    if (std::optional<T> item = take(); item.has_value()) {
-      return poppers_.handOut(*std::move(item), place);
+    if (!items_.empty() || !pushers_.empty()) {
+      return poppers_.handOut([this] { return *take(); }, place);
     }
     return closed() ? failed<T>(end_, place) : poppers_.wait(Unit(), place);
   }

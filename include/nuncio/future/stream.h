@@ -196,7 +196,7 @@ public:
       return state_->waiting.takeReturned(place);
     }
     if (!state_->items.empty()) {
-      return state_->waiting.handOut(std::optional<T>(state_->items.pop()), place);
+      return state_->waiting.handOut([this] { return std::optional<T>(state_->items.pop()); }, place);
     }
     if (!state_->end.ready()) {
       return state_->waiting.wait(Unit(), place);

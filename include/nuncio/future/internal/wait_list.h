@@ -199,15 +199,16 @@ public:
     node.free();
     return item;
   }
-  // `item` as a future that has it, and gives it back when nobody looks at it. Without memory: a future that has it,
-  // and does not.
-  Future<T> handOut(Stored<T>&& item, const std::source_location& place) {
+  // What `take` returns as a future that has it, and gives it back when nobody looks at it. Without memory: a future
+  // that failed, and nothing is taken.
+  template <class Take>
+  Future<T> handOut(Take take, const std::source_location& place) {
     Waiter* const node = makeNode<Waiter>(nullptr, &loop_, place, *this, Payload());
     if (node == nullptr) {
-      return readyOn(loop_, Try<T>(std::move(item)), place);
+      return readyOn(loop_, failed<T>(Reason::NoMemory), place);
     }
     node->name_ = name_;
-    node->result_ = Try<T>(std::move(item));
+    node->result_ = Try<T>(take());
     node->set(kDone);
     addHanded(*node);
     return Access::future<T>(node);
