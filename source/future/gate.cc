@@ -2,9 +2,15 @@
 
 #include "absl/status/status.h"
 
+#include "source/future/failure.h"
+
 namespace nuncio {
 
 using future_internal::checkThread;
+
+namespace {
+absl::Status closedStatus() { return absl::FailedPreconditionError("the gate is closed"); }
+}  // namespace
 
 struct Gate::State {
   explicit State(Dispatcher& dispatcher) : loop(dispatcher), closers(*loop, "gate") {}
@@ -36,7 +42,7 @@ Gate::~Gate() {
 absl::StatusOr<Gate::Holder> Gate::enter() {
   checkThread(loop(), "Gate::enter");
   if (state_->closed) {
-    return absl::FailedPreconditionError("the gate is closed");
+    return closedStatus();
   }
   ++state_->inside;
   return Holder(*state_);
@@ -54,6 +60,8 @@ Future<void> Gate::close(std::source_location place) {
 bool Gate::closed() const { return state_->closed; }
 uint64_t Gate::inside() const { return state_->inside; }
 TaskQueue& Gate::loop() const { return *state_->loop; }
+
+future_internal::Failure* Gate::closedFailure() noexcept { return future_internal::makeFailureOf(closedStatus); }
 
 void Gate::leaveGate(State& state) noexcept {
   checkThread(*state.loop, "Gate::Holder::leave");

@@ -16,7 +16,7 @@ absl::Status statusOfException(const std::exception_ptr& exception) {
   try {
     std::rethrow_exception(exception);
   } catch (const std::bad_alloc&) {
-    return failed<void>(Reason::NoMemory).status();
+    return kept(Kept::NoMemory).status;
   } catch (const std::exception& e) {
     return absl::UnknownError(absl::StrCat("exception: ", e.what()));
   } catch (...) {

@@ -893,6 +893,13 @@ std::vector<Operation> primitives() {
   table.add("Gate close", [](World& world) { return world.gate.close(); }, [](World& world) { world.inside.leave(); });
   table.add("Gate with",
             [](World& world) { return world.gate.with([&world, probe = Probe()] { return world.number(); }); });
+  table
+      .add("Gate with that is closed",
+           [](World& world) {
+             world.gate.close().detach();
+             return world.gate.with([probe = Probe()] { return 1; });
+           })
+      .failsWith(absl::StatusCode::kFailedPrecondition);
   table.add(
       "Latch wait", [](World& world) { return world.latch.wait(); }, [](World& world) { world.latch.countDown(); });
   table.add("Sequence run", [](World& world) { return world.sequence.run([probe = Probe()] { return 1; }); });

@@ -64,11 +64,11 @@ public:
   template <class F>
   auto with(F&& f, std::source_location place = std::source_location::current()) {
     using Result = future_internal::ResultOf<std::invoke_result_t<F&>>;
-    absl::StatusOr<Holder> holder = enter();
-    if (!holder.ok()) {
-      return future_internal::readyOn(loop(), Try<Result>(holder.status()), place);
+    if (closed()) {
+      return future_internal::readyOn(loop(), Try<Result>::fromFailure(closedFailure()), place);
     }
-    return future_internal::callOn(loop(), place, f).ensure([holder = *std::move(holder)] {}, place);
+    Holder holder = *enter();
+    return future_internal::callOn(loop(), place, f).ensure([holder = std::move(holder)] {}, place);
   }
 
   // Lets nobody in from now on; done when all have left. May be called again, and its future be cancelled, which does
@@ -81,6 +81,7 @@ public:
 
 private:
   static void leaveGate(State& state) noexcept;
+  static future_internal::Failure* closedFailure() noexcept;
   TaskQueue& loop() const;
 
   State* const state_;  // shared with those inside
