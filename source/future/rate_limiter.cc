@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/assert.h"
 #include "nuncio/event/dispatcher.h"
+#include "source/future/failure.h"
 
 namespace nuncio {
 namespace {
@@ -45,12 +47,16 @@ RateLimiter::~RateLimiter() { checkThread(*loop_, "RateLimiter::~RateLimiter"); 
 Future<void> RateLimiter::acquire(uint64_t n, std::source_location place) {
   checkThread(*loop_, "RateLimiter::acquire");
   if (n > burst_ || burst_ == 0) {
-    const absl::Status status =
-        absl::InvalidArgumentError(absl::StrCat(n, " tokens of a rate limiter with a burst of ", burst_));
-    return future_internal::readyOn(*loop_, Try<void>(status), place);
+    future_internal::Failure* const failure = future_internal::makeFailureOf([this, n] {
+      return absl::InvalidArgumentError(absl::StrCat(n, " tokens of a rate limiter with a burst of ", burst_));
+    });
+    return future_internal::readyOn(*loop_, Try<void>::fromFailure(failure), place);
   }
   if (takeNow(n)) {
     return future_internal::readyOn(*loop_, Try<void>(Unit()), place);
+  }
+  if (!haveTimer()) {
+    return future_internal::readyOn(*loop_, future_internal::failed<void>(future_internal::Reason::NoMemory), place);
   }
   Future<void> turn = waiters_.wait(uint64_t{n}, place);
   if (waiters_.size() == 1) {
@@ -76,6 +82,18 @@ bool RateLimiter::takeNow(uint64_t n) {
     return false;
   }
   credit_ -= n * parts_;
+  return true;
+}
+
+// False without memory.
+bool RateLimiter::haveTimer() {
+  if (timer_ == nullptr && !loop_->closing()) {
+    try {
+      timer_ = loop_->dispatcher()->createTimer([this] { serve(); });
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  }
   return true;
 }
 
@@ -109,9 +127,6 @@ void RateLimiter::serve() {
     waiters_.front().finish(Try<void>(Unit()));
   }
   if (!waiters_.empty()) {
-    if (timer_ == nullptr) {
-      timer_ = loop_->dispatcher()->createTimer([this] { serve(); });
-    }
     const std::chrono::nanoseconds wait(divideUp(waiters_.front().payload * parts_ - credit_, tokens_));
     timer_->enableHRTimer(std::chrono::ceil<std::chrono::microseconds>(wait));
     return;

@@ -902,6 +902,14 @@ std::vector<Operation> primitives() {
       .failsWith(absl::StatusCode::kFailedPrecondition);
   table.add(
       "Latch wait", [](World& world) { return world.latch.wait(); }, [](World& world) { world.latch.countDown(); });
+  table.add("RateLimiter acquire", [](World& world) { return world.limiter.acquire(); });
+  table.add("RateLimiter acquire behind another", [](World& world) {
+    Future<void> first = world.limiter.acquire();
+    std::move(first).detach();
+    return world.limiter.acquire();
+  });
+  table.add("RateLimiter acquire of too many", [](World& world) { return world.limiter.acquire(2); })
+      .failsWith(absl::StatusCode::kInvalidArgument);
   table.add("Sequence run", [](World& world) { return world.sequence.run([probe = Probe()] { return 1; }); });
   table.add("Sequence run that waits", [](World& world) {
     Future<int> first = world.sequence.run([&world, probe = Probe()] { return world.number(); });

@@ -46,6 +46,7 @@ public:
 
 private:
   bool takeNow(uint64_t n);
+  bool haveTimer();
   void refill();
   void serve();
 
