@@ -916,6 +916,8 @@ std::vector<Operation> primitives() {
     Future<int> second = world.sequence.run([&world, probe = Probe()] { return world.number(); });
     return collect(std::move(first), std::move(second));
   });
+  table.add("share", [](World& world) { return share(world.number()).future(); });
+  table.add("share of a ready future", [](World& world) { return share(world.ready()).future(); });
   table.add("SharedFuture future", [](World& world) { return world.shared.future(); });
   table.add("SharedFuture semiFuture", [](World& world) { return world.shared.semiFuture(); });
   table.add("SharedFuture via", [](World& world) { return world.shared.via(world.there); });

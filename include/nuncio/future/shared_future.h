@@ -69,8 +69,16 @@ public:
     return SemiFuture<T>(copy(), place);
   }
 
+  // The result will not come.
+  void giveUp() {
+    settle(failed<T>(loop_ != nullptr && loop_->closing()          ? Reason::LoopGone
+                     : has_source_.load(std::memory_order_relaxed) ? Reason::Cancelled
+                                                                   : Reason::NoMemory));
+  }
+
   // The stage that will settle this.
   void setSource(Future<void>&& source) {
+    has_source_.store(true, std::memory_order_relaxed);
     const MutexLock lock(mutex_);
     source_ = std::move(source);
   }
@@ -119,15 +127,16 @@ private:
   TaskQueue* const loop_;  // kept; null: of none
   const std::source_location place_;
   std::atomic<bool> ready_{false};
-  std::atomic<bool> seen_{false};  // relaxed: a hint for the log
-  Try<T> result_;                  // not written once ready_
+  std::atomic<bool> seen_{false};        // relaxed: a hint for the log
+  std::atomic<bool> has_source_{false};  // relaxed: nobody cancels it before
+  Try<T> result_;                        // not written once ready_
   Mutex mutex_;
   std::vector<Promise<T>> waiting_ ABSL_GUARDED_BY(mutex_);
   std::size_t sweep_at_ ABSL_GUARDED_BY(mutex_) = kFirstSweep;
   Future<void> source_ ABSL_GUARDED_BY(mutex_);
 };
 
-// Settles a SharedState with the result, or, when it is destroyed instead of called, with Cancelled.
+// Settles a SharedState with the result, or has it give up when it is destroyed instead of called.
 template <class T>
 class SharedResult {
 public:
@@ -136,8 +145,7 @@ public:
   SharedResult& operator=(SharedResult&&) = delete;
   ~SharedResult() {
     if (state_ != nullptr) {
-      const TaskQueue* const loop = state_->loop();
-      state_->settle(failed<T>(loop != nullptr && loop->closing() ? Reason::LoopGone : Reason::Cancelled));
+      state_->giveUp();
     }
   }
   void operator()(Try<T>&& result) { std::exchange(state_, nullptr)->settle(std::move(result)); }
@@ -169,11 +177,18 @@ public:
   using ValueType = T;
 
   SharedFuture() = default;  // no future: consumers get FailedPrecondition
+  // Without memory: no future, and consumers get ResourceExhausted.
   explicit SharedFuture(Future<T>&& future, std::source_location place = std::source_location::current()) {
     if (!future.valid()) {
       return;
     }
-    state_ = std::make_shared<State>(future_internal::Access::loop(future), place);
+    try {
+      state_ = std::make_shared<State>(future_internal::Access::loop(future), place);
+    } catch (const std::bad_alloc&) {
+      why_invalid_ = future_internal::Reason::NoMemory;
+      std::move(future).detach();
+      return;
+    }
     if (future.isReady()) {
       future_internal::Access::settle(future);
       state_->settle(future_internal::Access::takeResult(future));
@@ -198,7 +213,7 @@ public:
   }
   SemiFuture<T> semiFuture(std::source_location place = std::source_location::current()) const {
     if (state_ == nullptr) {
-      return SemiFuture<T>(future_internal::failed<T>(future_internal::Reason::Invalid), place);
+      return SemiFuture<T>(future_internal::failed<T>(why_invalid_), place);
     }
     return state_->get(place);
   }
@@ -212,6 +227,7 @@ public:
 
 private:
   std::shared_ptr<State> state_;  // shared by the copies, and by the stage that will bring the result
+  future_internal::Reason why_invalid_ = future_internal::Reason::Invalid;
 };
 
 template <class T>
