@@ -350,6 +350,19 @@ TEST_F(CancellationTest, TheFrameWaitsForAnEnsureThatTakesItsTime) {
   EXPECT_THAT(order_, ElementsAre("inner", "outer"));
 }
 
+TEST_F(CancellationTest, AskingAgainDoesNotDisturbAnEnsureThatIsTheLastStage) {
+  Promise<void> cleaned;
+  Future<void> future = sleeper(*dispatcher_, "inner").ensure([&] { return cleaned.future(*dispatcher_); });
+  future.cancel();
+  future.cancel();
+  EXPECT_FALSE(cleaned.done());
+  Future<void> ended = cancelAndWait(std::move(future));
+  EXPECT_FALSE(ended.isReady());
+  cleaned.setValue();
+  turn();
+  EXPECT_EQ(codeOf(ended), absl::StatusCode::kOk);
+}
+
 TEST_F(CancellationTest, ADeadlineGivesItsResultAfterTheEndOfWhatItCancelled) {
   Promise<void> cleaned;
   Future<void> late =

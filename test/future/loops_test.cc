@@ -420,6 +420,8 @@ TEST_F(LoopsTest, AMillionReadyStepsOfMapWindow) {
   finish(all);
   EXPECT_EQ((*all.result()).size(), 1'000'000U);
   EXPECT_EQ((*all.result()).back(), 999'999);
+}
+
 // Ranges of each kind. Each is gone through with one step at a time, and with three.
 
 // Counts from 1 to `last`, as a generator does: can be gone through once, and each look makes a new element.

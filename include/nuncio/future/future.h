@@ -150,8 +150,9 @@ public:
   // destroyed, from the inside out, and functions of ensure() run. On the dispatcher's thread that has happened when
   // this returns, and the result is Cancelled; but for what runs at the moment, ensure() functions that return a
   // future, and what is on other dispatchers: these take their time, the result comes when they have ended, and
-  // cancelAndWait() (in nuncio/future/cancellation.h) waits for it. On another thread it is a request that is on its way when
-  // this returns; without memory for that it is lost, and the future goes on. A result that is there already stays.
+  // cancelAndWait() (in nuncio/future/cancellation.h) waits for it. On another thread it is a request that is on its
+  // way when this returns; without memory for that it is lost, and the future goes on. A result that is there already
+  // stays.
   void cancel() {
     if (pending()) {
       cancelPending(nullptr);

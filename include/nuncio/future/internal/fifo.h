@@ -21,7 +21,7 @@ public:
   Fifo& operator=(Fifo&&) = delete;
   ~Fifo() {
     while (!empty()) {
-      pop();
+      static_cast<void>(pop());  // T may be [[nodiscard]]
     }
     release();
   }
