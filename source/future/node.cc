@@ -167,13 +167,14 @@ void discardResult(Node& node) noexcept {
 
 bool attachElsewhere(Node& upstream, Node& node) noexcept {
   return handOver(*node.loop_, [&upstream, &node](bool refused) {
-    if (refused) {
-      node.set(kCancelled | kEnding);
+    if (!refused && !node.has(kCancelled)) {
+      attachHere(upstream, node);
+      return;
     }
+    const EndingScope scope(*node.loop_);
+    node.set(kCancelled | kEnding);
     attachHere(upstream, node);
-    if (node.has(kCancelled)) {
-      cancelNode(&upstream, node.failure());
-    }
+    askToStop(&upstream, node.failure());
   });
 }
 

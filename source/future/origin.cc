@@ -129,7 +129,7 @@ bool OriginBase::wait(int64_t timeout_nanoseconds) noexcept {
 
 bool OriginBase::stop() noexcept {
   uint32_t state = state_.load(std::memory_order_acquire);
-  while ((state & kSet) == 0) {
+  while ((state & (kSet | kLinked)) == 0) {
     if (state_.compare_exchange_weak(state, state | kStopped, std::memory_order_seq_cst)) {
       return true;
     }
@@ -138,13 +138,17 @@ bool OriginBase::stop() noexcept {
 }
 
 void OriginBase::stopUnbound(const Failure* reason) noexcept {
-  if ((state_.load(std::memory_order_acquire) & kLinked) != 0) {
-    if ((state_.fetch_or(kStopped, std::memory_order_seq_cst) & (kSet | kStopped)) == 0) {
-      askProducer(reason);
-    }
-  } else if (stop()) {
+  if (stop()) {
     if (const std::unique_ptr<CancelHandler> handler(takeCancelHandler()); handler != nullptr) {
       callHandler(*handler, reason);
+    }
+    return;
+  }
+  uint32_t state = state_.load(std::memory_order_acquire);
+  while ((state & (kSet | kStopped)) == 0) {
+    if (state_.compare_exchange_weak(state, state | kStopped, std::memory_order_seq_cst)) {
+      askProducer(reason);
+      return;
     }
   }
 }
@@ -167,12 +171,7 @@ Node* OriginBase::stopBound(const Failure* reason) noexcept {
   if (binding_) {
     return nullptr;
   }
-  if ((state_.load(std::memory_order_acquire) & kLinked) != 0) {
-    const uint32_t before = state_.fetch_or(kStopped, std::memory_order_seq_cst);
-    if ((before & kSet) == 0) {
-      return (before & kStopped) == 0 ? askProducer(reason) : nullptr;
-    }
-  } else if (stop()) {
+  if (stop()) {
     unlist();
     stopping_ = takeCancelHandler();
     if (stopping_ != nullptr) {  // runs functions of users
@@ -180,6 +179,11 @@ Node* OriginBase::stopBound(const Failure* reason) noexcept {
       node().phase_ = kStopping;
       node().loop_->addEnding(node());
       return nullptr;
+    }
+  } else if ((state_.load(std::memory_order_acquire) & kLinked) != 0) {
+    const uint32_t before = state_.fetch_or(kStopped, std::memory_order_seq_cst);
+    if ((before & kSet) == 0) {
+      return (before & kStopped) == 0 ? askProducer(reason) : nullptr;
     }
   }
   // Or its result is on its way from another thread, and not wanted any more.
@@ -208,6 +212,7 @@ void OriginBase::abandonOperation() noexcept {
     }
     return;  // until it answers
   }
+  node().set(kCancelled);  // whoever is asked by what runs here asks no further
   if ((before & kSet) == 0) {
     if (const std::unique_ptr<CancelHandler> handler(takeCancelHandler()); handler != nullptr) {
       callHandler(*handler, nullptr);

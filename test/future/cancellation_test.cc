@@ -629,6 +629,112 @@ TEST_F(CancellationTest, AMillionForwardedFutures) {
   EXPECT_EQ(codeOf(future), absl::StatusCode::kCancelled);
 }
 
+// --- What users' code does in the midst of it
+
+TEST_F(CancellationTest, ForwardingToAPromiseWhoseFutureWasCancelledLeavesItAlone) {
+  Promise<int> promise;
+  Future<void> gone = promise.future(*dispatcher_).then([](int) {});
+  gone.cancel();
+  std::move(gone).detach();
+  Promise<int> source;
+  source.future(*dispatcher_).forwardTo(std::move(promise));
+  source.setValue(1);
+  turn();
+}
+
+TEST_F(CancellationTest, AnOwnerInTheCaptureOfOnCancelMayCancelWhenThePromiseIsSet) {
+  struct Owner {
+    Future<int> work;
+    ~Owner() { work.cancel(); }
+  };
+  Promise<int> promise;
+  auto owner = std::make_shared<Owner>();
+  promise.onCancel([owner] {});
+  owner->work = promise.future(*dispatcher_).then([](int value) { return value; });
+  owner.reset();
+  promise.setValue(1);
+  turn();
+}
+
+TEST_F(CancellationTest, ADetachedAbandonMayEndWithTheDispatcher) {
+  Promise<int> first;
+  Promise<int> second;
+  abandon(first.future(*dispatcher_)).detach();
+  uncancellable(second.future(*dispatcher_)).detach();
+  dispatcher_->shutdown();
+}
+
+TEST_F(CancellationTest, OnCancelMayCancelTheFutureAndDestroyThePromiseAtShutdown) {
+  auto promise = std::make_unique<Promise<int>>();
+  Future<int> future = promise->future(*dispatcher_);
+  promise->onCancel([&] {
+    future.cancel();
+    promise.reset();
+  });
+  dispatcher_->shutdown();
+  EXPECT_EQ(codeOf(future), absl::StatusCode::kCancelled);
+}
+
+TEST_F(CancellationTest, AResultOfSubmitThatIsThereSurvivesCancel) {
+  SemiFuture<int> future = submit(*dispatcher_, [] { return 7; });
+  turn();
+  future.cancel();
+  EXPECT_EQ(*future.result(), 7);
+}
+
+TEST_F(CancellationTest, TheValueGoesBeforeTheFunctionThatWouldHaveGotIt) {
+  Promise<Tracer> promise;
+  Future<void> future = promise.future(*dispatcher_).then([capture = Tracer(order_, "function")](const Tracer&) {});
+  promise.setValue(Tracer(order_, "value"));
+  future.cancel();
+  EXPECT_THAT(order_, ElementsAre("value", "function"));
+}
+
+TEST_F(CancellationTest, MovingAValueMayCancelItsFuture) {
+  struct Mover {
+    explicit Mover(Future<Mover>** cancelled) : future(cancelled) {}
+    Mover(Mover&& other) noexcept : future(other.future) {
+      if (*future != nullptr) {
+        (*future)->cancel();
+      }
+    }
+    Mover& operator=(Mover&&) = delete;
+    ~Mover() = default;
+    Future<Mover>** future;
+  };
+  Promise<Mover> promise;
+  Future<Mover> future = promise.future(*dispatcher_);
+  Future<Mover>* target = nullptr;
+  promise.setValue(Mover(&target));
+  target = &future;
+  EXPECT_TRUE(future.result().hasValue());
+  target = nullptr;
+}
+
+TEST_F(CancellationTest, ACancelAfterOneOfAnotherThreadIsDoneWhenItReturns) {
+  Promise<int> promise;
+  Future<int> future =
+      promise.future(*dispatcher_).then([capture = Tracer(order_, "first")](int value) { return value; });
+  std::thread([&] { future.cancel(); }).join();
+  Future<int> next = std::move(future).then([capture = Tracer(order_, "second")](int value) { return value; });
+  turn();
+  next.cancel();
+  EXPECT_THAT(order_, ElementsAre("first", "second"));
+  EXPECT_EQ(codeOf(next), absl::StatusCode::kCancelled);
+}
+
+TEST_F(CancellationTest, CancelAndWaitWaitsAlsoWhenTheDispatcherIsOver) {
+  DispatcherPtr other = createDispatcher({.name = "other", .time_system = &time_});
+  Future<void> work = submit(*other, [&] { return sleeper(*other, "there"); }).via(*dispatcher_);
+  other->run(RunType::NonBlock);
+  dispatcher_->shutdown();
+  Future<void> ended = cancelAndWait(std::move(work));
+  EXPECT_FALSE(ended.isReady());
+  other->run(RunType::NonBlock);
+  EXPECT_THAT(order_, ElementsAre("there"));
+  EXPECT_EQ(codeOf(ended), absl::StatusCode::kOk);
+}
+
 // --- Two dispatchers
 
 TEST_F(CancellationTest, AFrameStaysUntilTheOtherDispatcherHasAnswered) {

@@ -24,7 +24,7 @@ namespace nuncio {
 template <class T>
 Future<void> cancelAndWait(Future<T>&& future, std::source_location place = std::source_location::current()) {
   future.cancel();
-  return std::move(future).then([](Try<T>&& /*result*/) {}, place);
+  return future_internal::endOf(std::move(future), place);
 }
 
 // The result of `future`. When this is cancelled, it is done at once; `future` is asked to stop, and ends by itself.

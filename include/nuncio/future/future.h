@@ -266,13 +266,14 @@ private:
     }
   }
   [[gnu::noinline]] void takeFromNode() {
-    Node& done = *node();
-    node_or_place_ = std::bit_cast<void*>(done.place_);
+    Node& done = *takeNode();  // moving the result may run functions of users: meanwhile this is no future
+    const std::source_location made = done.place_;
     loop_ = done.loop_;
     if (loop_ != nullptr) {
       loop_->retain();
     }
     result_ = future_internal::takeResult(done);
+    node_or_place_ = std::bit_cast<void*>(made);
   }
 
   // What is ready goes on here, and is meant to vanish in the optimizer: nothing in it takes the address of this.

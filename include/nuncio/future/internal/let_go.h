@@ -42,8 +42,9 @@ public:
     inner->downstream_ = nullptr;
     inner->set(ask_ ? kDropped | kQuiet : kDropped);
     this->set(kNoResult);
-    complete(*this);
-    return ask_ ? inner : nullptr;
+    const bool ask = ask_;
+    complete(*this);  // frees it when its future was dropped
+    return ask ? inner : nullptr;
   }
   const char* kind() const noexcept override { return ask_ ? "abandon" : "uncancellable"; }
   Node* waitsFor(std::size_t index) const noexcept override { return index == 0 ? inner_ : nullptr; }
@@ -72,6 +73,46 @@ private:
   ResultNode<T>* inner_;
   const bool ask_;
 };
+
+// Done when another future is, however that ended, and also when its loop is gone.
+template <class T>
+class EndNode final : public ResultNode<void> {
+public:
+  void runTask() noexcept override {
+    if (this->upstream_ != nullptr) {  // else a circle, of which this was taken out
+      discardInput(*this);
+    }
+    this->result_ = Try<void>(Unit());
+    complete(*this);
+  }
+  const char* kind() const noexcept override { return "cancelAndWait"; }
+
+private:
+  void destroy() noexcept override { this->~EndNode(); }
+};
+
+// `future` has been asked to stop: done when it has ended.
+template <class T>
+Future<void> endOf(Future<T>&& future, const std::source_location& place) {
+  Access::settle(future);
+  ResultNode<T>* const upstream = Access::node(future);
+  if (upstream == nullptr) {
+    TaskQueue* const loop = Access::loop(future);
+    Future<void> ended = readyOn(loop, Try<void>(Unit()), place);
+    std::move(future).detach();
+    return ended;
+  }
+  EndNode<T>* const end = makeNode<EndNode<T>>(nullptr, upstream->loop_, place);
+  if (end == nullptr || !attach(*upstream, *end)) {
+    if (end != nullptr) {
+      end->free();
+    }
+    std::move(future).detach();
+    return Future<void>(failed<void>(Reason::NoMemory), place);
+  }
+  Access::takeNode(future);
+  return Access::future<void>(end);
+}
 
 template <class T>
 Future<T> mayLetGo(Future<T>&& future, bool ask, const std::source_location& place) {

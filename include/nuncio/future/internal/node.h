@@ -45,15 +45,16 @@ struct Block {
 };
 
 enum NodeFlags : uint16_t {
-  kDone = 1,       // its result is there
-  kNoResult = 2,   // done, without one: cancelled
-  kCancelled = 4,  // asked to stop: its result is not wanted
-  kDropped = 8,    // nobody has, or will have, its future
-  kQuiet = 16,     // its failure is not to be logged
-  kQueued = 32,    // its task is on its way
-  kEnding = 64,    // what it waits for has been asked to stop: its task does not wait for its turn
-  kPasses = 128,   // done, and its result is that of upstream_, still there
-  kSeen = 256,     // for the search of circles
+  kDone = 1,        // its result is there
+  kNoResult = 2,    // done, without one: cancelled
+  kCancelled = 4,   // asked to stop: its result is not wanted
+  kDropped = 8,     // nobody has, or will have, its future
+  kQuiet = 16,      // its failure is not to be logged
+  kQueued = 32,     // its task is on its way
+  kEnding = 64,     // what it waits for has been asked to stop: its task does not wait for its turn
+  kPasses = 128,    // done, and its result is that of upstream_, still there
+  kSeen = 256,      // for the search of circles
+  kCleansUp = 512,  // what it started is not to be asked to stop: it was cancelled before
 };
 
 // A stage of a chain. As a task: what it waits for is done. On the loop's thread.

@@ -74,7 +74,13 @@ public:
   uint32_t state() const { return state_.load(std::memory_order_acquire); }
   // Whether settling has an effect: it does not once it was cancelled, unless the consumer waits for the answer.
   bool takesResult() const { return (state_.load(std::memory_order_acquire) & (kStopped | kLinked)) != kStopped; }
-  void setLinked() { state_.fetch_or(kLinked, std::memory_order_relaxed); }
+  // Has no effect on one that was cancelled: its consumer has gone on, and does not wait for an answer.
+  void setLinked() {
+    uint32_t state = state_.load(std::memory_order_relaxed);
+    while ((state & kStopped) == 0 &&
+           !state_.compare_exchange_weak(state, state | kLinked, std::memory_order_relaxed)) {
+    }
+  }
   // The result has been written, and the producer leaves; when it is late, it has not left. `stays`: it does not leave.
   [[gnu::always_inline]] Settled settle(bool stays) noexcept {
     const uint32_t state = state_.load(std::memory_order_acquire);
@@ -83,11 +89,11 @@ public:
       return settleElsewhere(stays);
     }
     state_.store(state | kSet | kProducerGone, std::memory_order_relaxed);
-    if (on_cancel_.load(std::memory_order_relaxed) != nullptr) {
-      forgetCancelHandler();
-    }
+    const CancelHandler* const handler =
+        on_cancel_.load(std::memory_order_relaxed) != nullptr ? takeCancelHandler() : nullptr;
     unlist();
     complete(node());
+    delete handler;  // last: destructors of what it captured may cancel the future, after which this is gone
     return Settled::Done;
   }
   // Takes `handler`; runs it at once when the future is cancelled already.
@@ -147,7 +153,7 @@ protected:
 private:
   static bool isDone(uint32_t state) { return (state & kSet) != 0 || (state & (kStopped | kLinked)) == kStopped; }
   bool bindElsewhere(TaskQueue& loop) noexcept;
-  bool stop() noexcept;  // false when the result is there
+  bool stop() noexcept;  // false when the result is there, or it is linked
   void finishBinding(bool refused) noexcept;
   Settled settleElsewhere(bool stays) noexcept;
   void forgetCancelHandler() noexcept;
@@ -178,6 +184,13 @@ public:
   const char* kind() const noexcept override { return "promise"; }
   Node* stopHere(const Failure* reason) noexcept override { return this->stopBound(reason); }
   void handleDropped() noexcept override { this->dropBound(); }
+  // The node stays as long as its block and its producer; the result does not.
+  void leave() noexcept override {
+    if (!this->has(kNoResult)) {
+      this->result_.reset();
+    }
+    this->free();
+  }
 
 private:
   void destroy() noexcept override { this->~Origin(); }

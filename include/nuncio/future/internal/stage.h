@@ -49,7 +49,7 @@ public:
         return;
       }
       // That was for what came before. What this starts cleans up: it is not disturbed by asking again.
-      cleans_up_ = true;
+      this->set(kCleansUp);
       input = this->upstream_ != nullptr ? takeInput<T>(*this) : Try<T>();
       if (!input.failed()) {
         input = failed<T>(this->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);
@@ -104,7 +104,7 @@ private:
   // that returns futures for ever does not pile up stages.
   void forward() noexcept {
     ResultNode<U>& inner = *std::exchange(inner_, nullptr);
-    if (this->has(kCancelled) && !cleans_up_) {
+    if (this->has(kCancelled) && !this->has(kCleansUp)) {
       cancelNode(&inner);
     }
     Node* consumer = this->downstream_;
@@ -130,7 +130,6 @@ private:
     Op op_;
   };
   ResultNode<U>* inner_ = nullptr;
-  bool cleans_up_ = false;
 };
 
 // A stage with a large function, which has an allocation of its own that is freed when the function ran, while the

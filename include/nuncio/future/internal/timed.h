@@ -37,7 +37,7 @@ protected:
     this->phase_ = kWaiting;
     this->unset(kQueued);
     attachHere(*this->upstream_, *this);
-    if (this->has(kCancelled)) {
+    if (this->has(kCancelled) || this->loop_->ended()) {  // then there are no timers any more
       cancelNode(this->upstream_);
       return;
     }
