@@ -31,7 +31,7 @@ Node* CoroutineState::stop(const Failure* why) noexcept {
   }
 }
 
-void CoroutineRun::finish() noexcept {
+void CoroutineRun::finish() const noexcept {
   if (outcome == Outcome::Ended) {
     complete(*completed);
   } else if (outcome == Outcome::Answered) {
@@ -46,7 +46,7 @@ void CoroutineState::destroyFrame() noexcept {
   this_run.finish();
 }
 
-void CoroutineState::stopWaiting() noexcept {
+void CoroutineState::stopWaiting() const noexcept {
   const EndingScope scope(*loop);
   AwaitNode& waiting = *awaiting;
   if (waiting.upstream_ == nullptr && !waiting.has(kQueued)) {

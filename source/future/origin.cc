@@ -267,7 +267,7 @@ struct CancelLink::Shared {
       delete this;
     }
   }
-  Node* stopTarget(const Failure* reason) { return target != nullptr ? stop(target, reason) : nullptr; }
+  Node* stopTarget(const Failure* reason) const { return target != nullptr ? stop(target, reason) : nullptr; }
 
   class Handler;
 

@@ -159,6 +159,110 @@ TEST_F(DroppedFailureTest, AFailureThatComesFromAnotherThreadIsReportedOnce) {
   EXPECT_EQ(failures_.take().size(), 1U);
 }
 
+// A promise whose future was dropped is not wanted any more, in whatever way that was bound.
+class DroppedFutureTest : public DroppedFailureTest,
+                          public testing::WithParamInterface<Future<int> (*)(Promise<int>&, Dispatcher&)> {
+protected:
+  Future<int> take(Promise<int>& promise) { return GetParam()(promise, *dispatcher_); }
+};
+
+TEST_P(DroppedFutureTest, LeavesAPromiseThatIsDone) {
+  Promise<int> dropped_one;
+  Promise<int> detached_one;
+  Promise<int> kept_one;
+  Future<int> kept = take(kept_one);
+  {
+    const Future<int> future = take(dropped_one);
+    EXPECT_FALSE(dropped_one.done());
+  }
+  take(detached_one).detach();
+  EXPECT_TRUE(dropped_one.done());
+  EXPECT_TRUE(detached_one.done());
+  EXPECT_FALSE(kept_one.done());
+  EXPECT_FALSE(dropped_one.setValue(1));
+  EXPECT_FALSE(detached_one.setValue(1));
+  EXPECT_TRUE(kept_one.setValue(1));
+  EXPECT_EQ(*kept.result(), 1);
+}
+
+TEST_P(DroppedFutureTest, StillReportsAFailureUnlessItWasDetached) {
+  Promise<int> dropped_one;
+  Promise<int> detached_one;
+  {
+    const Future<int> future = take(dropped_one);
+  }
+  take(detached_one).detach();
+  EXPECT_FALSE(dropped_one.setStatus(absl::NotFoundError("dropped")));
+  EXPECT_FALSE(detached_one.setStatus(absl::NotFoundError("detached")));
+  run();
+  const std::vector<DroppedFailure> failures = failures_.take();
+  ASSERT_EQ(failures.size(), 1U);
+  EXPECT_EQ(failures[0].status, absl::NotFoundError("dropped"));
+}
+
+TEST_P(DroppedFutureTest, ReportsAPromiseThatBreaksUnlessItWasDetached) {
+  {
+    Promise<int> dropped_one;
+    Promise<int> detached_one;
+    {
+      const Future<int> future = take(dropped_one);
+    }
+    take(detached_one).detach();
+  }
+  run();
+  EXPECT_EQ(failures_.take().size(), 1U);
+}
+
+TEST_P(DroppedFutureTest, LeavesItsPromiseWantedAsLongAsAContinuationWaits) {
+  Promise<int> promise;
+  int seen = 0;
+  take(promise).then([&](int value) { seen = value; }).detach();
+  EXPECT_FALSE(promise.done());
+  EXPECT_TRUE(promise.setValue(1));
+  run();
+  EXPECT_EQ(seen, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(EachWay, DroppedFutureTest,
+                         testing::Values([](Promise<int>& promise,
+                                            Dispatcher& dispatcher) { return promise.future(dispatcher); },
+                                         [](Promise<int>& promise, Dispatcher& dispatcher) {
+                                           return promise.semiFuture().via(dispatcher);
+                                         }));
+
+TEST_F(DroppedFailureTest, ASemiFutureThatIsDroppedLeavesAPromiseThatIsDoneAndStillReportsAFailure) {
+  Promise<int> dropped_one;
+  Promise<int> detached_one;
+  {
+    const SemiFuture<int> future = dropped_one.semiFuture();
+  }
+  detached_one.semiFuture().detach();
+  EXPECT_TRUE(dropped_one.done());
+  EXPECT_TRUE(detached_one.done());
+  EXPECT_FALSE(dropped_one.setStatus(absl::NotFoundError("dropped")));
+  EXPECT_FALSE(detached_one.setStatus(absl::NotFoundError("detached")));
+  EXPECT_EQ(failures_.take().size(), 1U);
+}
+
+TEST_F(DroppedFailureTest, AFutureThatIsDroppedOnAnotherThreadLeavesItsPromiseDoneWhenTheLoopHasHeardOfIt) {
+  DispatcherPtr other = createDispatcher({.name = "other"});
+  DispatcherThread thread(*other);
+  Promise<int> value;
+  Promise<int> failure;
+  {
+    const Future<int> first = value.future(*other);
+    const Future<int> second = failure.future(*other);
+  }
+  thread.call([] {});
+  EXPECT_TRUE(value.done());
+  EXPECT_TRUE(failure.done());
+  EXPECT_FALSE(value.setValue(1));
+  EXPECT_FALSE(failure.setStatus(absl::NotFoundError("dropped")));
+  thread.call([] {});
+  thread.call([] {});
+  EXPECT_EQ(failures_.take().size(), 1U);
+}
+
 TEST_F(DroppedFailureTest, ABrokenPromiseNamesItsPlaceToo) {
   int line = 0;
   {

@@ -30,6 +30,7 @@
 #include "nuncio/future/read_write_lock.h"
 #include "nuncio/future/semaphore.h"
 #include "nuncio/future/sequence.h"
+#include "nuncio/future/shared_future.h"
 #include "nuncio/future/stream.h"
 #include "test/future/no_memory_fixture.h"
 #include "test/future/primitive_fixture.h"
@@ -109,6 +110,47 @@ TEST_F(PrimitiveAllocationTest, AtMostOneForAWaitWhoseMemoryIsReused) {
             }));
   EXPECT_EQ(200, done_);
 }
+
+#ifndef NUNCIO_TEST_SANITIZER  // whose hooks do not count what is freed
+
+class SharedFutureMemoryTest : public PrimitiveAllocationTest {
+protected:
+  // Allocations that 10,000 consumers, each taken by `consume`, have left.
+  template <class F>
+  int64_t leftBy(F consume) {
+    const auto many = [&] {
+      for (int i = 0; i < 10'000; ++i) {
+        consume();
+      }
+      drain();
+    };
+    many();
+    const int64_t before = allocations - frees;
+    many();
+    return allocations - frees - before;
+  }
+
+  Promise<int> promise_;
+  SharedFuture<int> shared_ = share(promise_.future(*dispatcher_));
+  Future<int> kept_ = shared_.future();
+};
+
+TEST_F(SharedFutureMemoryTest, IsBoundedWhateverBecomesOfItsConsumers) {
+  constexpr int64_t kFew = 40;  // the last ones stay until they are swept
+  EXPECT_LE(leftBy([this] { const Future<int> dropped = shared_.future(); }), kFew);
+  EXPECT_LE(leftBy([this] { shared_.future().detach(); }), kFew);
+  EXPECT_LE(leftBy([this] { shared_.future().cancel(); }), kFew);
+  EXPECT_LE(leftBy([this] { shared_.future().then([](int) {}).cancel(); }), kFew);
+  EXPECT_LE(leftBy([this] { const SemiFuture<int> dropped = shared_.semiFuture(); }), kFew);
+  EXPECT_LE(leftBy([this] { shared_.semiFuture().detach(); }), kFew);
+  EXPECT_LE(leftBy([this] { shared_.semiFuture().cancel(); }), kFew);
+  EXPECT_LE(leftBy([this] { shared_.via(*dispatcher_).detach(); }), kFew);
+  promise_.setValue(1);
+  drain();
+  EXPECT_EQ(*kept_.result(), 1);
+}
+
+#endif
 
 TEST_F(PrimitiveAllocationTest, OneForALifetimeGuardAndNoneForItsCallbacks) {
   EXPECT_EQ(1, allocationsOf([] { const LifetimeGuard guard; }));

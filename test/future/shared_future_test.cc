@@ -97,6 +97,29 @@ TEST_F(SharedFutureTest, FailureThatNoConsumerSawIsReported) {
   EXPECT_EQ((std::vector<std::string>{"lost"}), dropped_);
 }
 
+TEST_F(SharedFutureTest, ConsumersThatWereDroppedAreForgottenWithoutAWord) {
+  Promise<int> promise;
+  const SharedFuture<int> shared = share(promise.future(*dispatcher_));
+  Future<int> kept = shared.future();
+  for (int i = 0; i < 1'000; ++i) {
+    {
+      const Future<int> dropped = shared.future();
+      const SemiFuture<int> dropped_too = shared.semiFuture();
+    }
+    shared.future().detach();
+    shared.semiFuture().detach();
+    Future<int> cancelled = shared.future();
+    cancelled.cancel();
+    SemiFuture<int> cancelled_too = shared.semiFuture();
+    cancelled_too.cancel();
+    drain();
+  }
+  promise.setValue(1);
+  drain();
+  EXPECT_EQ(1, *kept.result());
+  EXPECT_TRUE(dropped_.empty()) << dropped_.front();
+}
+
 TEST_F(SharedFutureTest, ValueWhoseCopyThrowsFailsThatConsumer) {
   struct Picky {
     Picky() = default;

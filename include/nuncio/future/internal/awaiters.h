@@ -22,7 +22,7 @@ struct CoroutineRun {
     Left,      // it is on its way to another thread: its frame is not to be touched any more
   };
   CoroutineRun() noexcept {}  // leaves out what the outcome will say
-  void finish() noexcept;
+  void finish() const noexcept;
 
   Outcome outcome = Outcome::Waits;
   union {
@@ -76,7 +76,7 @@ struct CoroutineState {
   void destroyFrame() noexcept;
 
 private:
-  void stopWaiting() noexcept;
+  void stopWaiting() const noexcept;
 };
 
 // A co_await that waits: in the frame. As a task: what it waits for is done.

@@ -163,9 +163,9 @@ inline constexpr std::size_t kMaxOpInStage = 1024;
 template <class T, class Op>
 ResultNode<typename Op::Result>* makeStage(Node& upstream, const std::source_location& place, Op&& op) {
   if constexpr (sizeof(Op) <= kMaxOpInStage) {
-    return makeNode<Stage<T, Op>>(&upstream, upstream.loop_, place, std::move(op));
+    return makeNode<Stage<T, Op>>(&upstream, upstream.loop_, place, std::forward<Op>(op));
   } else {
-    Op* const boxed = new (std::nothrow) Op(std::move(op));
+    Op* const boxed = new (std::nothrow) Op(std::forward<Op>(op));
     if (boxed == nullptr) {
       return nullptr;
     }
