@@ -28,7 +28,7 @@ Failure* closedToPop() noexcept;
 // out. Cancelling a push that waits takes its item out. No item is lost: cancelling or dropping a pop leaves the items
 // to the others, and an item that was handed to it already goes back to the front, unless somebody has looked at it. So
 // anyOf(stop, queue.pop()) and within(queue.pop(), d) may lose a pop, but not its item. (A then() behind the pop has
-// looked.)
+// looked, and so has an anyOf() that it won: what becomes of that one's result is up to whoever has it.)
 //
 // T moves without throwing. Threads: the dispatcher's only. Lifetime: when it is destroyed, those who wait fail with
 // Cancelled, and the items are destroyed. Cost: a push that need not wait allocates nothing, once the memory for the
