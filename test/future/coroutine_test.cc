@@ -589,19 +589,23 @@ TEST_F(CoroutineThreadsTest, WhenItsHomeEndsItIsCancelledWhereItIs) {
   EXPECT_TRUE(absl::IsCancelled(std::move(future).get().status()));
 }
 
-TEST_F(CoroutineThreadsTest, ResumeOnADispatcherThatIsGoneThrowsCancelled) {
+TEST_F(CoroutineThreadsTest, ResumeOnADispatcherThatIsGoneThrowsCancelledAndGoesOnWhereItIs) {
   away_thread_.reset();
   away_->shutdown();
-  const auto failing = [](Dispatcher& /*home*/, Dispatcher& away) -> Future<bool> {
-    bool cancelled = false;
+  const auto failing = [](Dispatcher& /*home*/, Dispatcher& away) -> Future<std::thread::id> {
+    co_await yield();
     try {
       co_await resumeOn(away);
+      ADD_FAILURE() << "it went there";
     } catch (const StatusError& e) {
-      cancelled = absl::IsCancelled(e.status());
+      EXPECT_TRUE(absl::IsCancelled(e.status()));
     }
-    co_return cancelled;
+    co_await yield();
+    co_return std::this_thread::get_id();
   };
-  EXPECT_TRUE(*failing(*home_, *away_).get());
+  const Try<std::thread::id> thread = failing(*home_, *away_).get();
+  ASSERT_TRUE(thread.hasValue()) << thread.status();
+  EXPECT_EQ(*thread, home_thread_->id());
 }
 
 Future<void> wander(Dispatcher& home, Dispatcher& away, Latch* destroyed = nullptr) {

@@ -41,7 +41,7 @@ namespace nuncio {
 inline future_internal::Yield yield() { return {}; }
 
 // co_await resumeOn(other): goes on on the thread of `other`. The coroutine's own future stays with its first
-// dispatcher.
+// dispatcher. When `other` has been shut down before: throws Cancelled, as a StatusError, and goes on where it is.
 inline future_internal::ResumeOn resumeOn(Dispatcher& other) { return {other}; }
 
 // co_await asTry(future): the result as a Try, failed or not.

@@ -187,16 +187,20 @@ private:
 // co_await yield(), and co_await resumeOn(): a task that resumes.
 class TaskAwaiter final : public AwaitNode {
 public:
-  TaskAwaiter(CoroutineState& coroutine, const std::source_location& place) : AwaitNode(coroutine) { place_ = place; }
+  // With a failure it does not wait, and throws that.
+  TaskAwaiter(CoroutineState& coroutine, const std::source_location& place, Try<void>&& failure = Unit())
+      : AwaitNode(coroutine), failure_(std::move(failure)) {
+    place_ = place;
+  }
   TaskAwaiter(const TaskAwaiter&) = delete;
   TaskAwaiter& operator=(const TaskAwaiter&) = delete;
 
-  bool await_ready() const { return false; }
+  bool await_ready() const { return failure_.failed(); }
   bool await_suspend(std::coroutine_handle<> frame) noexcept;
   void await_resume() const { failure_.throwIfFailed(); }
 
 private:
-  Try<void> failure_{Unit()};
+  Try<void> failure_;
 };
 
 }  // namespace nuncio::future_internal

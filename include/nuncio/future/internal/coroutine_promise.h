@@ -141,7 +141,11 @@ public:
   TaskAwaiter await_transform(ResumeOn target, std::source_location place = std::source_location::current()) {
     started(place);
     if (!state_.cancelled) {
-      leaveFor(taskQueueOf(target.dispatcher));
+      TaskQueue& loop = taskQueueOf(target.dispatcher);
+      if (loop.ended()) {
+        return TaskAwaiter(state_, place, failed<void>(Reason::LoopGone));
+      }
+      leaveFor(loop);
     }
     return TaskAwaiter(state_, place);
   }
