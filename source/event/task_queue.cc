@@ -205,6 +205,15 @@ bool TaskQueue::shutdownRound() {
   if (!any && !waiting_.empty()) {
     any = waiting_.first().endFutileWaits(waiting_);
   }
+  LinkedList<PendingOperation> looked_at;  // each may be gone when the next one is looked at
+  while (!any && !asked_.empty()) {
+    PendingOperation& asked = asked_.takeFirst();
+    looked_at.add(asked);
+    any = asked.endFutileWait();
+  }
+  while (!looked_at.empty()) {
+    asked_.add(looked_at.takeFirst());
+  }
   return any;
 }
 

@@ -54,7 +54,7 @@ void reportCircle(const Node& node) noexcept {
           absl::StrAppend(&circle, "\n", describe(*other));
         }
         other = other->consumer();
-      } while (other != &node);
+      } while (other != nullptr && other != &node);  // null: it goes on on another loop
       NUNCIO_LOG(Future, err, "futures wait for each other, each for the one before, the first for the last:{}",
                  circle);
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): without memory nothing is said

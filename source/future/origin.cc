@@ -13,6 +13,28 @@
 namespace nuncio::future_internal {
 namespace {
 
+// Whether those who wait for `from` one after the other come to `to`.
+bool leadsTo(const Node& from, const Node& to, int hops) noexcept {
+  constexpr int kMaxHops = 100;
+  const Node* slow = &from;  // when the others meet it again, they go round without `to`
+  bool step = false;
+  for (const Node* node = &from;; step = !step) {
+    if (TaskQueue* const other = node->consumersLoop(); other != nullptr && !other->onLoopThread()) {
+      const TaskQueue::Visit visit(other);
+      return hops < kMaxHops && visit.admitted() && node->consumer() != nullptr &&
+             (node->consumer() == &to || leadsTo(*node->consumer(), to, hops + 1));
+    }
+    node = node->consumer();
+    if (node == nullptr || node == &to) {
+      return node != nullptr;
+    }
+    slow = step ? slow->consumer() : slow;
+    if (node == slow) {
+      return false;
+    }
+  }
+}
+
 // Runs a handler that users gave.
 void callHandler(OriginBase::CancelHandler& handler, const Failure* reason) noexcept {
   try {
@@ -205,12 +227,13 @@ void OriginBase::runStopping() noexcept {
 void OriginBase::abandonOperation() noexcept {
   const uint32_t before = state_.fetch_or(kStopped, std::memory_order_seq_cst);
   if ((before & (kLinked | kSet)) == kLinked) {
+    node().loop_->addAsked(*this);  // until it answers, which may be at once
     if ((before & kStopped) == 0) {
       if (Node* const next = askProducer(nullptr); next != nullptr) {
         cancelNode(next);
       }
     }
-    return;  // until it answers
+    return;
   }
   node().set(kCancelled);  // whoever is asked by what runs here asks no further
   if ((before & kSet) == 0) {
@@ -220,6 +243,19 @@ void OriginBase::abandonOperation() noexcept {
   }
   node().set(kNoResult);
   complete(node());
+}
+
+// What waits for itself through a promise, perhaps by way of other loops: those that have ended can be looked at.
+bool OriginBase::endFutileWait() noexcept {
+  if (!leadsTo(node(), node(), /*hops=*/0)) {
+    return false;
+  }
+  reportCircle(node());
+  unlist();
+  state_.fetch_and(~uint32_t{kLinked}, std::memory_order_relaxed);  // an answer comes too late
+  node().set(kNoResult);
+  complete(node());
+  return true;
 }
 
 void OriginBase::delivered() noexcept {

@@ -35,6 +35,9 @@ class PendingOperation : public ListLink {
 public:
   // The loop shuts down: whatever it waits for will not come any more. It is not listed any more.
   virtual void abandonOperation() noexcept = 0;
+  // The loop has nothing left to do, and this is among those that wait for an answer: when it waits for itself, in a
+  // circle, it goes without, and returns true.
+  virtual bool endFutileWait() noexcept { return false; }
 
   // Takes it out of the list, if it is in one. By a name of its own, since what is a Task as well has two links.
   void unlist() { unlink(); }
@@ -131,6 +134,8 @@ public:
   bool giveReserved(void* memory) noexcept;
 
   void addPending(PendingOperation& operation) { pending_.add(operation); }
+  // One that has been abandoned, and is done only when it is answered.
+  void addAsked(PendingOperation& operation) { asked_.add(operation); }
 
   // Shutting down, or gone: continuations do not run any more.
   bool closing() const { return closing_; }
@@ -279,6 +284,7 @@ private:
   LinkedList<Task> ending_;
   LinkedList<Task> waiting_;
   LinkedList<PendingOperation> pending_;
+  LinkedList<PendingOperation> asked_;
   uint32_t ending_scopes_ = 0;  // that are open, nested
   const uint32_t in_place_batch_;
   uint32_t in_place_left_;      // before the next look at the clock; 0: no more in this iteration

@@ -26,6 +26,8 @@ struct Fulfil {
     return Try<void>(Unit());
   }
 
+  Node* consumer() const noexcept;
+
   Promise<T> promise;
   CancelLink link;
 };
@@ -72,6 +74,12 @@ struct Access {
     const Origin<T>* const origin = promise.open();
     return origin == nullptr || origin->stopped();
   }
+  // The node of the promise's future, when that is bound.
+  template <class T>
+  static Node* boundNode(const Promise<T>& promise) {
+    Origin<T>* const origin = promise.open();
+    return origin != nullptr ? origin->boundNode() : nullptr;
+  }
   // From now on the promise's future waits for the answer also when it is cancelled; `handler` asks for that, and runs
   // no function of users. It may be null.
   template <class T>
@@ -86,6 +94,11 @@ struct Access {
     }
   }
 };
+
+template <class T>
+Node* Fulfil<T>::consumer() const noexcept {
+  return Access::boundNode(promise);
+}
 
 // The future of `origin`, which has none yet, on `loop`. `shared`: see bind().
 template <class T>

@@ -82,8 +82,10 @@ public:
   // What it is called in a trace, and the nodes that it waits for besides upstream_; null beyond the last.
   virtual const char* kind() const noexcept { return "then"; }
   virtual Node* waitsFor(std::size_t /*index*/) const noexcept { return nullptr; }
-  // The node that waits for this, or whose input this is.
+  // The node that waits for this, or whose input this is; of this loop, or of one that the thread visits.
   virtual Node* consumer() const noexcept { return downstream_; }
+  // When that is of another loop: that loop.
+  virtual TaskQueue* consumersLoop() const noexcept { return nullptr; }
   // When a thread waits for it: what it waits on.
   virtual ThreadWait* threadWait() noexcept { return nullptr; }
   // Its failure, if it failed by itself.

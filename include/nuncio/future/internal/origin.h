@@ -74,6 +74,8 @@ public:
   uint32_t state() const { return state_.load(std::memory_order_acquire); }
   // Whether settling has an effect: it does not once it was cancelled, unless the consumer waits for the answer.
   bool takesResult() const { return (state_.load(std::memory_order_acquire) & (kStopped | kLinked)) != kStopped; }
+  // The node of a future that is bound.
+  Node* boundNode() { return (state() & kBound) != 0 ? &node() : nullptr; }
   // Has no effect on one that was cancelled: its consumer has gone on, and does not wait for an answer.
   void setLinked() {
     uint32_t state = state_.load(std::memory_order_relaxed);
@@ -149,6 +151,7 @@ protected:
   void delivered() noexcept;
   void refused() noexcept;
   void abandonOperation() noexcept override;
+  bool endFutileWait() noexcept override;
 
 private:
   static bool isDone(uint32_t state) { return (state & kSet) != 0 || (state & (kStopped | kLinked)) == kStopped; }

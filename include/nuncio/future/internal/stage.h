@@ -13,9 +13,38 @@
 // The stages of a chain: what then(), thenError() and ensure() make; for future.h.
 namespace nuncio::future_internal {
 
+template <class S, class Op>
+class StageBase : public ResultNode<typename Op::Result> {
+protected:
+  ~StageBase() = default;
+};
+// Of an operation that gives its result to a promise: the one who waits is at the future of that.
+template <class S, class Op>
+  requires requires(const Op& op) { op.consumer(); }
+class StageBase<S, Op> : public ResultNode<typename Op::Result> {
+public:
+  Node* consumer() const noexcept override {
+    Node* const consumer = find();
+    return consumer != nullptr && consumer->loop_->onLoopThread() ? consumer : nullptr;
+  }
+  TaskQueue* consumersLoop() const noexcept override {
+    const Node* const consumer = find();
+    return consumer != nullptr && consumer->loop_ != this->loop_ ? consumer->loop_ : nullptr;
+  }
+
+protected:
+  ~StageBase() = default;
+
+private:
+  Node* find() const {
+    const S& stage = static_cast<const S&>(*this);
+    return stage.waiting() ? stage.op().consumer() : nullptr;
+  }
+};
+
 // Makes a stage from an operation.
 template <class T, class Op>
-class Stage final : public ResultNode<typename Op::Result> {
+class Stage final : public StageBase<Stage<T, Op>, Op> {
 public:
   using U = typename Op::Result;
 
@@ -70,7 +99,10 @@ public:
     }
   }
 
+  // While it waits.
   Op& op() { return op_; }
+  const Op& op() const { return op_; }
+  bool waiting() const { return this->phase_ == kWaiting; }
 
   // For the operation.
   void result(Try<U>&& result) noexcept { this->result_ = std::move(result); }
