@@ -1,31 +1,19 @@
 // What futures allocate, and what becomes of them when there is no memory.
 
 #include <atomic>
-#include <cerrno>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
-#include <functional>
 #include <memory>
-#include <new>
-#include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
-#include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
+#include "nuncio/future/dropped_failure.h"
 #include "nuncio/future/future.h"
-#include "nuncio/future/queue.h"
-#include "nuncio/future/semaphore.h"
-#include "nuncio/future/status_error.h"
-#include "nuncio/future/time.h"
 #include "test/future/no_memory_fixture.h"
 #include "test/test_support/count_allocations.h"
 #include "test/test_support/log_capture.h"
@@ -228,82 +216,6 @@ TEST_F(FutureAllocationTest, OneForAPromiseWithoutALoop) {
 
 #ifndef NUNCIO_TEST_SANITIZER
 
-TEST_F(NoMemoryTest, APendingThenFailsWithResourceExhausted) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    Promise<int> promise;
-    Future<int> future = promise.future(dispatcher);
-    for (int i = 0; i < 10; ++i) {
-      future = std::move(future).then([](int value) { return value + 1; });
-    }
-    promise.setValue(0);
-    dispatcher.run(RunType::NonBlock);
-    return future.isReady() && (future.result().hasValue() || absl::IsResourceExhausted(future.result().status()));
-  });
-}
-
-TEST_F(NoMemoryTest, AThenWhoseFunctionThrowsWhenItMovesThrowsThat) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    Promise<int> promise;
-    Future<int> future = promise.future(dispatcher);
-    for (int i = 0; i < 3; ++i) {
-      future = std::move(future).then([capture = Capture(living_)](int value) { return value + 1; });
-    }
-    promise.setValue(0);
-    dispatcher.run(RunType::NonBlock);
-    return future.isReady() && expected(future.result());
-  });
-}
-
-TEST_F(NoMemoryTest, APromiseThatBreaksFailsWithAbortedOrResourceExhausted) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    Future<int> future;
-    {
-      Promise<int> promise;
-      future = promise.future(dispatcher);
-    }
-    dispatcher.run(RunType::NonBlock);
-    return future.isReady() &&
-           (absl::IsAborted(future.result().status()) || absl::IsResourceExhausted(future.result().status()));
-  });
-}
-
-// Whatever has a message of its own.
-TEST_F(NoMemoryTest, FailuresWithoutMemoryForTheirMessageAreResourceExhausted) {
-  const auto fails = [&](absl::StatusCode code, auto make) {
-    failEachAllocation([&](Dispatcher& dispatcher) {
-      const absl::StatusCode actual = make(dispatcher).get().status().code();
-      return actual == code || actual == absl::StatusCode::kResourceExhausted;
-    });
-  };
-  using absl::StatusCode;
-  fails(StatusCode::kInvalidArgument, [](Dispatcher& d) { return sleepFor(d, std::chrono::seconds(-1)); });
-  fails(StatusCode::kInvalidArgument, [](Dispatcher&) { return collectAny(std::vector<Future<int>>()); });
-  fails(StatusCode::kInvalidArgument, [](Dispatcher&) { return collectN(std::vector<Future<int>>(), 2); });
-  fails(StatusCode::kUnknown, [](Dispatcher&) {
-    return makeReadyFuture().then([]() -> int { throw std::runtime_error("a message that is no short string"); });
-  });
-  fails(StatusCode::kOutOfRange, [](Dispatcher& d) {
-    Queue<int> queue(d, 1);
-    queue.close();
-    return queue.pop();
-  });
-  fails(StatusCode::kCancelled, [](Dispatcher& d) {
-    std::optional<Semaphore> semaphore;
-    semaphore.emplace(d, 0);
-    Future<Semaphore::Units> future = semaphore->acquire();
-    semaphore.reset();
-    return future;
-  });
-}
-
-TEST_F(NoMemoryTest, ThenErrorOfAStatusErrorThatCannotBeMadeLeavesTheStatus) {
-  failEachAllocation([&](Dispatcher&) {
-    const absl::Status error = absl::NotFoundError("no");
-    const Try<int> result = makeFailedFuture<int>(error).thenError<StatusError>([](StatusError&) { return 1; }).get();
-    return result.hasValue() || absl::IsNotFound(result.status()) || absl::IsResourceExhausted(result.status());
-  });
-}
-
 TEST_F(NoMemoryTest, ADroppedFailureThatCannotBeLoggedIsNot) {
   const LogCapture log(LogLayer::Future);
   failEachAllocation([&](Dispatcher&) {
@@ -314,77 +226,6 @@ TEST_F(NoMemoryTest, ADroppedFailureThatCannotBeLoggedIsNot) {
     }
     setDroppedFailureHandler(former);
     return true;
-  });
-}
-
-TEST_F(NoMemoryTest, SemiAndViaFailWithResourceExhausted) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    Promise<int> promise;
-    Future<int> future =
-        promise.future(dispatcher).then([](int value) { return value; }).semi().via(dispatcher).then([](int value) {
-          return value;
-        });
-    promise.setValue(0);
-    dispatcher.run(RunType::NonBlock);
-    dispatcher.run(RunType::NonBlock);
-    return future.isReady() && (future.result().hasValue() || absl::IsResourceExhausted(future.result().status()));
-  });
-}
-
-TEST_F(NoMemoryTest, EnsureAndReturnedFuturesFailWithResourceExhausted) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    Promise<int> promise;
-    Promise<int> inner;
-    Promise<void> closed;
-    Future<int> future = promise.future(dispatcher)
-                             .then([&](int) { return inner.semiFuture(); })
-                             .ensure([&] { return closed.future(dispatcher); })
-                             .thenError([](absl::Status status) { return Try<int>(status); });
-    promise.setValue(0);
-    inner.setValue(0);
-    dispatcher.run(RunType::NonBlock);
-    closed.setValue();
-    dispatcher.run(RunType::NonBlock);
-    return future.isReady() && expected(future.result());
-  });
-}
-
-Future<int> awaitAll(Dispatcher& dispatcher, Promise<int>& promise, int& living) {
-  const Capture capture(living);
-  int sum = co_await promise.future(dispatcher);
-  co_await yield();
-  sum += co_await makeReadyFuture(1).then([](int value) { return value; });
-  co_return sum;
-}
-
-TEST_F(NoMemoryTest, ACoroutineFailsWithResourceExhausted) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    Promise<int> promise;
-    Future<int> future = awaitAll(dispatcher, promise, living_);
-    promise.setValue(0);
-    dispatcher.run(RunType::NonBlock);
-    dispatcher.run(RunType::NonBlock);
-    return future.isReady() && expected(future.result());
-  });
-}
-
-Future<int> toAndFro(Dispatcher& home, Dispatcher& away, int& living) {
-  const Capture capture(living);
-  co_await resumeOn(away);
-  co_await resumeOn(home);
-  co_return 1;
-}
-
-TEST_F(NoMemoryTest, ACoroutineThatChangesItsDispatcherFailsWithResourceExhausted) {
-  DispatcherPtr away = createDispatcher({.name = "away"});
-  away->run(RunType::NonBlock);
-  failEachAllocation([&](Dispatcher& home) {
-    Future<int> future = toAndFro(home, *away, living_);
-    for (int i = 0; i < 3; ++i) {
-      away->run(RunType::NonBlock);
-      home.run(RunType::NonBlock);
-    }
-    return future.isReady() && expected(future.result());
   });
 }
 

@@ -31,22 +31,29 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/future/after.h"
 #include "nuncio/future/any_of.h"
 #include "nuncio/future/async_mutex.h"
+#include "nuncio/future/async_scope.h"
 #include "nuncio/future/async_var.h"
+#include "nuncio/future/cancellation.h"
 #include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/dropped_failure.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/gate.h"
+#include "nuncio/future/hold_while.h"
 #include "nuncio/future/latch.h"
 #include "nuncio/future/loops.h"
 #include "nuncio/future/queue.h"
+#include "nuncio/future/race.h"
 #include "nuncio/future/rate_limiter.h"
+#include "nuncio/future/read_write_lock.h"
 #include "nuncio/future/retry.h"
 #include "nuncio/future/semaphore.h"
 #include "nuncio/future/sequence.h"
 #include "nuncio/future/shared_future.h"
+#include "nuncio/future/status_error.h"
 #include "nuncio/future/stream.h"
 #include "nuncio/future/submit.h"
 #include "nuncio/future/time.h"
@@ -261,6 +268,10 @@ public:
   Semaphore semaphore{here, 0};
   AsyncMutex mutex{here};
   std::optional<AsyncMutex::Guard> locked;
+  ReadWriteLock lock{here};
+  std::optional<ReadWriteLock::Guard> written = lock.tryWriteLock();
+  AsyncScope scope{here};
+  Race<int> race{here};
   AsyncVar<int> variable{here, 0};
   Gate gate{here};
   Gate::Holder inside;
@@ -485,6 +496,12 @@ std::vector<Operation> chains() {
         .then([](int) -> int { throw std::out_of_range("x"); })
         .thenError<std::exception>([probe = Probe()](const std::exception&) { return 1; });
   });
+  table
+      .add("thenError of a StatusError",
+           [](World& world) {
+             return world.failing().thenError<StatusError>([probe = Probe()](StatusError&) { return 1; });
+           })
+      .orWith(absl::StatusCode::kNotFound);  // the exception cannot be made
   table.add("ensure", [](World& world) { return world.number().ensure([probe = Probe()] {}); });
   table.add("ensure in place", [](World& world) { return world.ready().ensure([probe = Probe()] {}); });
   table.add("ensure that returns a future", [](World& world) {
@@ -593,6 +610,29 @@ std::vector<Operation> ends() {
            })
       .failsWith(absl::StatusCode::kCancelled)
       .orWith(absl::StatusCode::kOk);
+  table.add("cancelAndWait", [](World& world) { return cancelAndWait(awaits(world.here, world.number(), Probe())); });
+  table.add("cancelAndWait elsewhere", [](World& world) {
+    return cancelAndWait(world.numberThere().then([probe = Probe()](int number) { return number; }));
+  });
+  table.add("abandon", [](World& world) { return abandon(world.number()); });
+  table
+      .add("abandon that is cancelled",
+           [](World& world) {
+             Future<int> future = abandon(world.numberThere().via(world.here));
+             future.cancel();
+             return future;
+           })
+      .failsWith(absl::StatusCode::kCancelled);
+  table.add("uncancellable", [](World& world) { return uncancellable(world.number()); });
+  table
+      .add("uncancellable that is cancelled",
+           [](World& world) {
+             Future<int> future = uncancellable(awaits(world.here, world.number(), Probe()));
+             future.cancel();
+             return future;
+           })
+      .failsWith(absl::StatusCode::kCancelled);
+  table.add("holdWhile", [](World& world) { return holdWhile(LargeProbe(), world.number()); });
   table.add("drop", [](World& world) {
     world.number().then([probe = Probe()](int) {}).detach();
     return world.number();
@@ -645,18 +685,18 @@ std::vector<Operation> ends() {
   return table.take();
 }
 
-// Their messages wait for another mending: they are made in functions that must not throw, and do without memory.
+// Failures with a message of their own.
 std::vector<Operation> messages() {
   Table table;
   table
-      .add("DISABLED broken promise",
+      .add("broken promise",
            [](World& world) {
              Promise<int> promise;
              return promise.future(world.here);
            })
       .failsWith(absl::StatusCode::kAborted);
   table
-      .add("DISABLED broken stream",
+      .add("broken stream",
            [](World& world) {
              FutureStream<int> stream;
              {
@@ -667,7 +707,7 @@ std::vector<Operation> messages() {
            })
       .failsWith(absl::StatusCode::kAborted);
   table
-      .add("DISABLED destroyed queue",
+      .add("destroyed queue",
            [](World& world) {
              std::optional<Queue<int>> queue(std::in_place, world.here, 0);
              Future<int> item = queue->pop();
@@ -676,7 +716,7 @@ std::vector<Operation> messages() {
            })
       .failsWith(absl::StatusCode::kCancelled);
   table
-      .add("DISABLED push to a closed queue",
+      .add("push to a closed queue",
            [](World& world) {
              {
                const Paused paused;
@@ -685,12 +725,32 @@ std::vector<Operation> messages() {
              return world.queue.push(1);
            })
       .failsWith(absl::StatusCode::kFailedPrecondition);
-  table.add("DISABLED collectAny of nothing", [](World&) { return collectAny(std::vector<Future<int>>()); })
+  table.add("collectAny of nothing", [](World&) { return collectAny(std::vector<Future<int>>()); })
       .failsWith(absl::StatusCode::kInvalidArgument);
-  table.add("DISABLED collectN of too many", [](World& world) { return collectN(World::vectorOf(world.number()), 2); })
+  table.add("collectN of too many", [](World& world) { return collectN(World::vectorOf(world.number()), 2); })
       .failsWith(absl::StatusCode::kInvalidArgument);
+  table
+      .add("destroyed semaphore",
+           [](World& world) {
+             std::optional<Semaphore> semaphore;
+             {
+               const Paused paused;
+               semaphore.emplace(world.here, 0);
+             }
+             Future<Semaphore::Units> units = semaphore->acquire();
+             semaphore.reset();
+             return units;
+           })
+      .failsWith(absl::StatusCode::kCancelled);
+  table
+      .add("exception with a message",
+           [](World& world) {
+             return world.number().then(
+                 [probe = Probe()](int) -> int { throw std::runtime_error("a message that is no short string"); });
+           })
+      .failsWith(absl::StatusCode::kUnknown);
   // Breaks its promise.
-  table.add("DISABLED submit of a capture whose move may throw",
+  table.add("submit of a capture whose move may throw",
             [](World& world) { return submit(world.there, [probe = ThrowingProbe::make()] { return 1; }); });
   return table.take();
 }
@@ -742,6 +802,21 @@ std::vector<Operation> timesAndSubmits() {
       .failsWith(absl::StatusCode::kInvalidArgument);
   table.add("within a negative time elsewhere", [](World& world) { return within(world.numberThere(), -1ms); })
       .failsWith(absl::StatusCode::kInvalidArgument);
+  table.add("after", [](World& world) {
+    return after(world.number(), 1ms, [probe = Probe()](Future<int> late) { return late; });
+  });
+  table.add(
+      "after that is struck",
+      [](World& world) {
+        return after(world.number(), 1ms, [&world, probe = Probe()](Future<int> late) {
+          std::move(late).detach();
+          return sleepFor(world.here, 1ms).then([] { return 1; });
+        });
+      },
+      [](World&) {});
+  table.add("after elsewhere", [](World& world) {
+    return after(world.numberThere(), 1h, [probe = Probe()](Future<int> late) { return late; });
+  });
   table.add("delayed", [](World& world) { return delayed(world.number(), 1ms); });
   table.add("delayed of a ready future", [](World& world) { return delayed(world.ready(), 1ms); });
   table.add("delayed elsewhere", [](World& world) { return delayed(world.numberThere(), 1ms); });
@@ -827,6 +902,11 @@ std::vector<Operation> loops() {
       return forEach(world.here, std::array<int, 3>{1, 2, 3}, 2,
                      [&world](int) { return awaits(world.here, world.number(), Probe()); });
     });
+    table.add(name("mapWindow"), [begin](World& world) {
+      begin(world);
+      return mapWindow(world.here, std::array<int, 3>{1, 2, 3}, 2,
+                       [&world, probe = Probe()](int) { return world.number(); });
+    });
     table.add(name("reduce"), [begin](World& world) {
       begin(world);
       return reduce(world.here, std::array<int, 3>{1, 2, 3}, 0, [&world, probe = Probe()](int sum, int number) {
@@ -887,6 +967,28 @@ std::vector<Operation> primitives() {
   });
   table.add(
       "AsyncMutex lock", [](World& world) { return world.mutex.lock(); }, [](World& world) { world.locked.reset(); });
+  table.add(
+      "ReadWriteLock readLock", [](World& world) { return world.lock.readLock(); },
+      [](World& world) { world.written.reset(); });
+  table.add(
+      "ReadWriteLock writeLock", [](World& world) { return world.lock.writeLock(); },
+      [](World& world) { world.written.reset(); });
+  table
+      .add("AsyncScope join",
+           [](World& world) {
+             world.scope.spawn(world.number().then([probe = Probe()](int) {})).IgnoreError();
+             world.scope.spawn([&world, probe = Probe()] { return sleepFor(world.here, 1ms); }).IgnoreError();
+             return world.scope.join();
+           })
+      .mayThrow();
+  table.add("Race next", [](World& world) {
+    return done(world.race.add(world.number()) && world.race.add(world.number())).then([&world] {
+      return world.race.next();
+    });
+  });
+  table.add("Race wait", [](World& world) {
+    return done(world.race.add(world.number())).then([&world] { return world.race.wait(); });
+  });
   table.add(
       "AsyncVar onChange", [](World& world) { return world.variable.onChange(); },
       [](World& world) { world.variable.set(1); });

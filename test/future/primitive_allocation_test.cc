@@ -10,7 +10,6 @@
 #include <memory>
 #include <new>
 #include <optional>
-#include <ranges>
 #include <utility>
 #include <vector>
 
@@ -21,9 +20,7 @@
 #include "nuncio/future/async_scope.h"
 #include "nuncio/future/debouncer.h"
 #include "nuncio/future/gate.h"
-#include "nuncio/future/hold_while.h"
 #include "nuncio/future/latch.h"
-#include "nuncio/future/loops.h"
 #include "nuncio/future/queue.h"
 #include "nuncio/future/race.h"
 #include "nuncio/future/rate_limiter.h"
@@ -238,19 +235,6 @@ void runAll(Dispatcher& dispatcher) {
   }
 }
 
-TEST_F(NoMemoryTest, AReadWriteLockFailsWithResourceExhausted) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    ReadWriteLock lock(dispatcher);
-    std::optional<ReadWriteLock::Guard> writing = lock.tryWriteLock();
-    Future<ReadWriteLock::Guard> reader = lock.readLock();
-    Future<ReadWriteLock::Guard> writer = lock.writeLock();
-    writing.reset();
-    const bool reads = reader.isReady() && reader.result().hasValue();
-    reader = Future<ReadWriteLock::Guard>();
-    return writer.isReady() && expected(writer.result()) && (reads || lock.waiters() == 0);
-  });
-}
-
 TEST_F(NoMemoryTest, AScopesChildFailsWithResourceExhaustedAndTheJoinEnds) {
   failEachAllocation([&](Dispatcher& dispatcher) {
     std::vector<Promise<void>> promises(3);
@@ -312,34 +296,6 @@ TEST_F(NoMemoryTest, ARaceOfManyThrowsOrTakesThemAll) {
       runAll(dispatcher);
       return std::ranges::all_of(promises, [](const Promise<int>& promise) { return promise.done(); });
     }
-  });
-}
-
-TEST_F(NoMemoryTest, HoldWhileFailsWithResourceExhaustedAndFreesTheObject) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    Promise<int> promise;
-    Future<int> future = promise.future(dispatcher);
-    for (int i = 0; i < 3; ++i) {
-      future = holdWhile(Capture(living_), std::move(future));
-    }
-    promise.setValue(1);
-    runAll(dispatcher);
-    return future.isReady() && expected(future.result()) && living_ == 0;
-  });
-}
-
-TEST_F(NoMemoryTest, MapWindowFailsOrThrows) {
-  failEachAllocation([&](Dispatcher& dispatcher) {
-    std::vector<Promise<int>> promises(4);
-    Future<std::vector<int>> all =
-        mapWindow(dispatcher, std::views::iota(0, 4), 2, [&, capture = std::make_shared<Capture>(living_)](int i) {
-          return promises[static_cast<std::size_t>(i)].future(dispatcher);
-        });
-    for (Promise<int>& promise : promises) {
-      promise.setValue(1);
-      runAll(dispatcher);
-    }
-    return all.isReady() && expected(all.result());
   });
 }
 

@@ -89,8 +89,13 @@ auto mapWindow(Dispatcher& dispatcher, Range range, std::size_t concurrency, F&&
   }
   using Step = future_internal::MapStep<U, std::decay_t<F>>;
   using State = future_internal::ForEachState<Range, Step>;
-  auto state = std::make_shared<State>(
-      std::move(range), Step(future_internal::taskQueueOf(dispatcher), std::decay_t<F>(std::forward<F>(f)), place));
+  std::shared_ptr<State> state;
+  try {
+    state = std::make_shared<State>(
+        std::move(range), Step(future_internal::taskQueueOf(dispatcher), std::decay_t<F>(std::forward<F>(f)), place));
+  } catch (const std::bad_alloc&) {
+    return Future<std::vector<U>>(future_internal::failed<std::vector<U>>(future_internal::Reason::NoMemory), place);
+  }
   return future_internal::forEachLoop<State>(dispatcher, state, concurrency, place)
       .then([state] { return state->f.takeValues(); }, place);
 }
