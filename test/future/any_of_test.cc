@@ -1,16 +1,24 @@
 #include "nuncio/future/any_of.h"
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
+#include "nuncio/future/async_mutex.h"
+#include "nuncio/future/async_var.h"
 #include "nuncio/future/coroutine.h"
+#include "nuncio/future/read_write_lock.h"
+#include "nuncio/future/semaphore.h"
 #include "nuncio/future/time.h"
 #include "test/future/loop_fixture.h"
 
@@ -168,6 +176,145 @@ TEST_F(AnyOfTest, AFailureOfOneOfAllCancelsTheOthers) {
   turn();
   EXPECT_EQ(codeOf(all), absl::StatusCode::kNotFound);
   EXPECT_TRUE(one.done());
+}
+
+// What the others get when a wait at a primitive loses, whatever came first in the iteration.
+class AnyOfPrimitivesTest : public AnyOfTest {
+protected:
+  enum class Order { Before, After, Never };
+
+  // Has `wait` lose against a promise, while `bring` gives it its turn before or after the promise is set, or not.
+  template <class T, class Bring>
+  void lose(Future<T> wait, Order order, Bring bring) {
+    Promise<void> stop;
+    auto any = anyOf(stop.future(*dispatcher_), std::move(wait));
+    if (order == Order::Before) {
+      // It would win, but that nobody has looked yet, and the whole is cancelled.
+      bring();
+      any.cancel();
+      return;
+    }
+    stop.setValue();
+    if (order == Order::After) {
+      bring();
+    }
+    turn();
+    ASSERT_TRUE(any.isReady());
+    ASSERT_EQ((*any.result()).index(), 0U);
+  }
+
+  static constexpr std::array<Order, 3> kOrders = {Order::Before, Order::After, Order::Never};
+};
+
+TEST_F(AnyOfPrimitivesTest, UnitsOfASemaphoreGoToTheNextInLine) {
+  for (const Order order : kOrders) {
+    Semaphore semaphore(*dispatcher_, 0);
+    Future<Semaphore::Units> loser = semaphore.acquire(2);
+    Future<Semaphore::Units> next = semaphore.acquire(2);
+    lose(std::move(loser), order, [&] { semaphore.release(2); });
+    if (order == Order::Never) {
+      EXPECT_EQ(semaphore.waiters(), 1U);
+      semaphore.release(2);
+    }
+    turn();
+    ASSERT_TRUE(next.isReady());
+    EXPECT_EQ((*next.result()).count(), 2U);
+    EXPECT_EQ(semaphore.available(), 0U);
+    next = Future<Semaphore::Units>();
+    EXPECT_EQ(semaphore.available(), 2U);
+  }
+}
+
+TEST_F(AnyOfPrimitivesTest, AMutexIsLockedByTheNextInLine) {
+  for (const Order order : kOrders) {
+    AsyncMutex mutex(*dispatcher_);
+    std::optional<AsyncMutex::Guard> guard = mutex.tryLock();
+    Future<AsyncMutex::Guard> loser = mutex.lock();
+    Future<AsyncMutex::Guard> next = mutex.lock();
+    lose(std::move(loser), order, [&] { guard.reset(); });
+    guard.reset();
+    turn();
+    ASSERT_TRUE(next.isReady());
+    EXPECT_TRUE(mutex.locked());
+    EXPECT_EQ(mutex.waiters(), 0U);
+    next = Future<AsyncMutex::Guard>();
+    EXPECT_FALSE(mutex.locked());
+  }
+}
+
+TEST_F(AnyOfPrimitivesTest, AMutexThatWasFreeIsUnlockedAgain) {
+  AsyncMutex mutex(*dispatcher_);
+  {
+    auto any = anyOf(makeReadyFuture(), mutex.lock());
+    EXPECT_EQ((*any.result()).index(), 0U);
+  }
+  EXPECT_FALSE(mutex.locked());
+}
+
+TEST_F(AnyOfPrimitivesTest, AReadWriteLockIsTakenByTheNextInLine) {
+  for (const Order order : kOrders) {
+    ReadWriteLock lock(*dispatcher_);
+    std::optional<ReadWriteLock::Guard> reader = lock.tryReadLock();
+    Future<ReadWriteLock::Guard> loser = lock.writeLock();
+    Future<ReadWriteLock::Guard> next = lock.readLock();
+    lose(std::move(loser), order, [&] { reader.reset(); });
+    turn();
+    ASSERT_TRUE(next.isReady());
+    EXPECT_FALSE(lock.writing());
+  }
+}
+
+TEST_F(AnyOfPrimitivesTest, AVariableWakesTheOthersThatWait) {
+  for (const Order order : kOrders) {
+    AsyncVar<int> variable(*dispatcher_, 0);
+    Future<void> loser = variable.onChange();
+    Future<void> other = variable.onChange();
+    lose(std::move(loser), order, [&] { variable.set(1); });
+    variable.set(2);
+    EXPECT_TRUE(other.isReady());
+    Future<void> again = variable.onChange();
+    EXPECT_FALSE(again.isReady());
+    variable.set(3);
+    EXPECT_TRUE(again.isReady());
+  }
+}
+
+Future<void> takeTurns(Dispatcher& dispatcher, Semaphore& semaphore, Promise<void>& tick, int& held, int& turns) {
+  for (;;) {
+    tick = Promise<void>();
+    Future<void> ticked = tick.future(dispatcher);
+    Future<Semaphore::Units> units = semaphore.acquire();
+    auto either = anyOf(std::move(ticked), std::move(units));
+    const std::variant<Unit, Semaphore::Units> first = co_await std::move(either);
+    if (first.index() == 1) {
+      EXPECT_EQ(++held, 1);
+      ++turns;
+      co_await yield();
+      --held;
+    }
+  }
+}
+
+TEST_F(AnyOfPrimitivesTest, TheOnlyUnitOfASemaphoreIsNeverLostNorHeldTwice) {
+  Semaphore semaphore(*dispatcher_, 1);
+  std::array<Promise<void>, 3> ticks;
+  std::array<int, 3> turns = {};
+  int held = 0;
+  std::vector<Future<void>> takers;
+  for (std::size_t i = 0; i < ticks.size(); ++i) {
+    takers.push_back(takeTurns(*dispatcher_, semaphore, ticks[i], held, turns[i]));
+  }
+  for (int round = 0; round < 3'000; ++round) {
+    dispatcher_->post([&, round] { ticks[static_cast<std::size_t>(round % 3)].setValue(); });
+    turn();
+  }
+  for (Future<void>& taker : takers) {
+    taker.cancel();
+  }
+  for (const int taken : turns) {
+    EXPECT_GT(taken, 100);
+  }
+  EXPECT_EQ(semaphore.available(), 1U);
 }
 
 }  // namespace

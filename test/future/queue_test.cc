@@ -1,13 +1,21 @@
 #include "nuncio/future/queue.h"
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
 #include <random>
 #include <utility>
+#include <variant>
 #include <vector>
 
+#include "nuncio/future/any_of.h"
 #include "nuncio/future/coroutine.h"
+#include "nuncio/future/time.h"
 #include "test/future/primitive_fixture.h"
 #include "test/test_support/lifetime_probe.h"
 
@@ -259,6 +267,255 @@ TEST_F(QueueTest, CoroutinesHandItemsOver) {
       EXPECT_EQ(i, items[i]);
     }
   }
+}
+
+// --- Items at which nobody has looked.
+
+// Takes items, and is interrupted by ticks, in the order of the arguments of anyOf(), or by a time.
+enum class Choice { TickFirst, ItemFirst, Within };
+
+Future<void> chooseItems(Dispatcher& dispatcher, Choice choice, Queue<int>& queue, Promise<void>& tick,
+                         std::vector<int>& items) {
+  for (;;) {
+    tick = Promise<void>();
+    Future<void> ticked = tick.future(dispatcher);
+    Future<int> item = queue.pop();
+    int taken = 0;
+    if (choice == Choice::TickFirst) {
+      auto either = anyOf(std::move(ticked), std::move(item));
+      const std::variant<Unit, int> first = co_await std::move(either);
+      taken = first.index() == 1 ? std::get<1>(first) : 0;
+    } else if (choice == Choice::ItemFirst) {
+      auto either = anyOf(std::move(item), std::move(ticked));
+      const std::variant<int, Unit> first = co_await std::move(either);
+      taken = first.index() == 0 ? std::get<0>(first) : 0;
+    } else {
+      std::move(ticked).detach();
+      auto limited = asTry(within(std::move(item), std::chrono::microseconds(1)));
+      Try<int> first = co_await std::move(limited);
+      taken = first.hasValue() ? *first : 0;
+    }
+    if (taken != 0) {
+      items.push_back(taken);
+    }
+  }
+}
+
+TEST_F(QueueTest, NoItemIsLostWhereAPopLosesInTheSameIteration) {
+  const uint64_t seed = testSeed();
+  SCOPED_TRACE(testing::Message() << "NUNCIO_TEST_SEED=" << seed);
+  std::mt19937_64 random(seed);
+  for (const Choice choice : {Choice::TickFirst, Choice::ItemFirst, Choice::Within}) {
+    Queue<int> queue(*dispatcher_, 100);
+    Promise<void> tick;
+    std::vector<int> items;
+    Future<void> consumer = chooseItems(*dispatcher_, choice, queue, tick, items);
+    int sent = 0;
+    for (int round = 0; round < 5'000; ++round) {
+      dispatcher_->post([&] {
+        for (int i = 0; i < 3; ++i) {
+          if (random() % 2 == 0) {
+            tick.setValue();
+          } else {
+            EXPECT_TRUE(queue.tryPush(int{++sent}));
+          }
+        }
+      });
+      time_.advanceTimeAndRun(std::chrono::microseconds(random() % 2));
+    }
+    time_.advanceTimeAndRun(std::chrono::microseconds(1));
+    ASSERT_EQ(items.size(), static_cast<std::size_t>(sent));
+    for (int i = 0; i < sent; ++i) {
+      ASSERT_EQ(items[static_cast<std::size_t>(i)], i + 1) << "out of order";
+    }
+    EXPECT_TRUE(queue.empty());
+    consumer.cancel();
+  }
+}
+
+TEST_F(QueueTest, NoItemIsLostWherePopsAreDroppedCancelledOrReadAtAnyMoment) {
+  const uint64_t seed = testSeed();
+  SCOPED_TRACE(testing::Message() << "NUNCIO_TEST_SEED=" << seed);
+  std::mt19937_64 random(seed);
+  Queue<int> queue(*dispatcher_, 1'000);
+  std::vector<Future<int>> pops;
+  int sent = 0;
+  int64_t sum = 0;
+  for (int step = 0; step < 20'000; ++step) {
+    const std::size_t which = pops.empty() ? 0 : random() % pops.size();
+    switch (random() % 8) {
+      case 0:
+      case 1:
+        sent += queue.tryPush(sent + 1) ? 1 : 0;
+        break;
+      case 2:
+      case 3:
+        pops.push_back(queue.pop());
+        break;
+      case 4:
+        if (!pops.empty()) {
+          pops[which].cancel();
+        }
+        break;
+      case 5:
+        if (!pops.empty()) {
+          std::swap(pops[which], pops.back());
+          pops.pop_back();
+        }
+        break;
+      case 6:
+        if (!pops.empty()) {  // cancelled before it has run, it has not looked
+          Future<void> reader = std::move(pops[which]).then([&sum](int item) { sum += item; });
+          std::swap(pops[which], pops.back());
+          pops.pop_back();
+          if (random() % 2 == 0) {
+            reader.cancel();
+          } else if (!reader.isReady()) {
+            std::move(reader).detach();
+          }
+        }
+        break;
+      default:
+        drain();
+    }
+  }
+  drain();
+  pops.clear();
+  drain();
+  while (std::optional<int> item = queue.tryPop()) {
+    sum += *item;
+  }
+  EXPECT_EQ(sum, int64_t{sent} * (sent + 1) / 2);
+}
+
+TEST_F(QueueTest, ItemsThatComeBackKeepTheirOrder) {
+  std::array<int, 3> order = {0, 1, 2};
+  do {
+    for (const bool pushed_before : {true, false}) {
+      Queue<int> queue(*dispatcher_, 10);
+      std::array<Future<int>, 3> pops;
+      if (pushed_before) {
+        for (int i = 1; i <= 4; ++i) {
+          EXPECT_TRUE(queue.tryPush(int{i}));
+        }
+      }
+      for (Future<int>& pop : pops) {
+        pop = queue.pop();
+      }
+      if (!pushed_before) {
+        for (int i = 1; i <= 4; ++i) {
+          EXPECT_TRUE(queue.tryPush(int{i}));
+        }
+      }
+      for (const int which : order) {
+        pops[static_cast<std::size_t>(which)] = Future<int>();
+      }
+      EXPECT_EQ(4u, queue.size());
+      for (int i = 1; i <= 4; ++i) {
+        EXPECT_EQ(i, i % 2 == 0 ? *queue.tryPop() : *queue.pop().get());
+      }
+    }
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
+TEST_F(QueueTest, AnItemThatComesBackGoesToThePopThatWaits) {
+  Queue<int> queue(*dispatcher_, 10);
+  Future<int> first = queue.pop();
+  Future<int> second = queue.pop();
+  EXPECT_TRUE(queue.tryPush(1));
+  EXPECT_FALSE(second.isReady());
+  first = Future<int>();
+  ASSERT_TRUE(second.isReady());
+  EXPECT_EQ(1, *second.result());
+  second = Future<int>();
+  EXPECT_TRUE(queue.empty()) << "it has been looked at";
+}
+
+TEST_F(QueueTest, AnItemThatWasHandedToAPopIsNotGivenUpByACancel) {
+  Queue<int> queue(*dispatcher_, 10);
+  Future<int> pop = queue.pop();
+  EXPECT_TRUE(queue.tryPush(1));
+  pop.cancel();  // too late: it has come
+  EXPECT_EQ(1, *std::move(pop).get());
+}
+
+Future<int> popLater(Dispatcher& /*dispatcher*/, Queue<int>& queue) {
+  Future<int> item = queue.pop();
+  const int value = co_await std::move(item);
+  co_return value;
+}
+
+TEST_F(QueueTest, AnItemOfACoroutineThatIsCancelledBeforeItWentOnComesBack) {
+  Queue<int> queue(*dispatcher_, 10);
+  Future<int> coroutine = popLater(*dispatcher_, queue);
+  EXPECT_TRUE(queue.tryPush(1));
+  coroutine.cancel();
+  EXPECT_EQ(1, *queue.pop().get());
+  EXPECT_TRUE(queue.empty());
+}
+
+TEST_F(QueueTest, MayBeDestroyedWhileItemsAreHandedOut) {
+  int destroyed = 0;
+  const auto item = [&destroyed] { return std::make_unique<OnDestroy>([&destroyed] { ++destroyed; }); };
+  using Pop = Future<std::unique_ptr<OnDestroy>>;
+  std::optional<Queue<std::unique_ptr<OnDestroy>>> queue(std::in_place, *dispatcher_, 10);
+  Pop waited = queue->pop();
+  Pop dropped = queue->pop();
+  EXPECT_TRUE(queue->tryPush(item()));
+  EXPECT_TRUE(queue->tryPush(item()));
+  EXPECT_TRUE(queue->tryPush(item()));
+  queue->pop().detach();  // comes back, and goes with the queue
+  queue.reset();
+  EXPECT_EQ(1, destroyed);
+  dropped = Pop();
+  EXPECT_EQ(2, destroyed);
+  ASSERT_TRUE(waited.isReady());
+  EXPECT_NE(nullptr, *waited.result());
+  waited = Pop();
+  EXPECT_EQ(3, destroyed);
+}
+
+TEST_F(QueueTest, AnItemComesBackToAClosedQueueAndIsPoppedBeforeItsEnd) {
+  Queue<int> queue(*dispatcher_, 10);
+  Future<int> pop = queue.pop();
+  EXPECT_TRUE(queue.tryPush(1));
+  queue.close();
+  Future<int> end = queue.pop();
+  EXPECT_TRUE(failedWith(end, absl::StatusCode::kOutOfRange, ""));
+  std::move(end).detach();
+  pop = Future<int>();
+  EXPECT_EQ(1u, queue.size());
+  EXPECT_EQ(1, *queue.pop().get());
+  end = queue.pop();
+  EXPECT_TRUE(failedWith(end, absl::StatusCode::kOutOfRange, ""));
+  std::move(end).detach();
+}
+
+TEST_F(QueueTest, APushThatWaitsIsNotLetInByAnItemThatComesBack) {
+  Queue<int> queue(*dispatcher_, 1);
+  Future<int> pop = queue.pop();
+  EXPECT_TRUE(queue.tryPush(1));
+  EXPECT_TRUE(queue.tryPush(2));
+  Future<void> third = queue.push(3);
+  EXPECT_FALSE(third.isReady());
+  pop = Future<int>();
+  EXPECT_EQ(2u, queue.size()) << "more than the capacity, for a while";
+  EXPECT_EQ(1, *queue.pop().get());
+  EXPECT_FALSE(third.isReady());
+  EXPECT_EQ(2, *queue.pop().get());
+  EXPECT_TRUE(third.isReady());
+  EXPECT_EQ(3, *queue.pop().get());
+}
+
+TEST_F(QueueTest, ItemsThatAreHandedOutGoWithADispatcherThatShutsDown) {
+  auto alive = std::make_shared<int>(1);
+  Queue<std::shared_ptr<int>> queue(*dispatcher_, 10);
+  {
+    Future<std::shared_ptr<int>> pop = queue.pop();
+    EXPECT_TRUE(queue.tryPush(std::shared_ptr<int>(alive)));
+    dispatcher_->shutdown();
+  }
+  EXPECT_EQ(1, alive.use_count());
 }
 
 // What a queue is to do, in the simplest words: the items of pushes that wait are in it, beyond its capacity.

@@ -1,11 +1,18 @@
 #include "nuncio/future/stream.h"
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <utility>
+#include <variant>
 #include <vector>
 
+#include "nuncio/future/any_of.h"
 #include "nuncio/future/coroutine.h"
 #include "test/future/primitive_fixture.h"
 #include "test/test_support/lifetime_probe.h"
@@ -226,6 +233,106 @@ TEST_F(StreamTest, HoldsManyValuesAndManyWaiters) {
   EXPECT_TRUE(promise_->close());
   drain();
   EXPECT_EQ(kMany, ended);
+}
+
+// --- Values at which nobody has looked.
+
+Future<void> readAndTick(Dispatcher& dispatcher, FutureStream<int>& stream, Promise<void>& tick,
+                         std::vector<int>& values) {
+  for (;;) {
+    tick = Promise<void>();
+    Future<void> ticked = tick.future(dispatcher);
+    Future<std::optional<int>> next = stream.next();
+    auto either = anyOf(std::move(ticked), std::move(next));
+    const std::variant<Unit, std::optional<int>> first = co_await std::move(either);
+    if (first.index() == 1) {
+      if (!std::get<1>(first).has_value()) {
+        co_return;
+      }
+      values.push_back(*std::get<1>(first));
+    }
+  }
+}
+
+TEST_F(StreamTest, NoValueIsLostWhereANextLosesInTheSameIteration) {
+  const uint64_t seed = testSeed();
+  SCOPED_TRACE(testing::Message() << "NUNCIO_TEST_SEED=" << seed);
+  std::mt19937_64 random(seed);
+  Promise<void> tick;
+  std::vector<int> values;
+  Future<void> reader = readAndTick(*dispatcher_, *stream_, tick, values);
+  int sent = 0;
+  for (int round = 0; round < 5'000; ++round) {
+    dispatcher_->post([&] {
+      for (int i = 0; i < 3; ++i) {
+        if (random() % 2 == 0) {
+          tick.setValue();
+        } else {
+          EXPECT_TRUE(promise_->send(++sent));
+        }
+      }
+    });
+    drain();
+  }
+  promise_->close();
+  drain();
+  EXPECT_TRUE(reader.isReady());
+  ASSERT_EQ(values.size(), static_cast<std::size_t>(sent));
+  for (int i = 0; i < sent; ++i) {
+    ASSERT_EQ(values[static_cast<std::size_t>(i)], i + 1) << "out of order";
+  }
+}
+
+TEST_F(StreamTest, ValuesThatComeBackKeepTheirOrder) {
+  std::array<std::size_t, 3> order = {0, 1, 2};
+  do {
+    std::array<Future<std::optional<int>>, 3> nexts = {stream_->next(), stream_->next(), stream_->next()};
+    for (int i = 1; i <= 4; ++i) {
+      EXPECT_TRUE(promise_->send(i));
+    }
+    for (const std::size_t which : order) {
+      nexts[which] = Future<std::optional<int>>();
+    }
+    EXPECT_EQ(4u, stream_->buffered());
+    for (int i = 1; i <= 4; ++i) {
+      EXPECT_EQ(i, *stream_->next().get());
+    }
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
+TEST_F(StreamTest, AValueThatComesBackToAClosedStreamIsReadBeforeItsEnd) {
+  Future<std::optional<int>> next = stream_->next();
+  EXPECT_TRUE(promise_->send(1));
+  EXPECT_TRUE(promise_->close());
+  EXPECT_EQ(std::optional<int>(), *stream_->next().get());
+  next = Future<std::optional<int>>();
+  EXPECT_EQ(1, *stream_->next().get());
+  EXPECT_EQ(std::optional<int>(), *stream_->next().get());
+}
+
+TEST_F(StreamTest, AValueThatWasHandedOutMayOutliveBothEnds) {
+  for (const bool consumer_first : {true, false}) {
+    int destroyed = 0;
+    const auto value = [&destroyed] { return std::make_unique<OnDestroy>([&destroyed] { ++destroyed; }); };
+    using Next = Future<std::optional<std::unique_ptr<OnDestroy>>>;
+    std::optional<PromiseStream<std::unique_ptr<OnDestroy>>> promise(std::in_place, *dispatcher_);
+    std::optional<FutureStream<std::unique_ptr<OnDestroy>>> stream(promise->stream());
+    Next kept = stream->next();
+    EXPECT_TRUE(promise->send(value()));
+    EXPECT_TRUE(promise->send(value()));
+    stream->next().detach();  // comes back, and goes with the stream
+    if (consumer_first) {
+      stream.reset();
+      promise.reset();
+    } else {
+      promise.reset();
+      stream.reset();
+    }
+    EXPECT_EQ(1, destroyed);
+    EXPECT_TRUE(kept.result().hasValue());
+    kept = Next();
+    EXPECT_EQ(2, destroyed);
+  }
 }
 
 }  // namespace
