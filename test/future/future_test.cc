@@ -2,10 +2,14 @@
 
 #include "nuncio/future/future.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -19,7 +23,9 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/status_error.h"
+#include "nuncio/runtime/simulated_time_system.h"
 #include "test/test_support/lifetime_probe.h"
+#include "test/test_support/sanitizers.h"
 
 namespace nuncio::test {
 namespace {
@@ -382,6 +388,114 @@ TEST_F(FutureTest, AContinuationOfAReadyFutureDoesNotOvertakeOnesThatWait) {
   Future<void> late = std::move(ready).then([&] { order.push_back(2); });
   run();
   EXPECT_THAT(order, ElementsAre(1, 2));
+}
+
+// --- In place.
+
+// A ready future of `dispatcher`.
+Future<int> readyOf(Dispatcher& dispatcher) {
+  Promise<int> promise;
+  promise.setValue(1);
+  return promise.future(dispatcher);
+}
+
+// Continuations on many ready futures within one callback.
+struct ManyInPlace {
+  ManyInPlace(Dispatcher& dispatcher, int count) {
+    dispatcher.post([this, &dispatcher, count] {
+      for (int i = 0; i < count; ++i) {
+        readyOf(dispatcher).then([this, i](int) { order.push_back(i); }).detach();
+      }
+      in_place = order.size();
+    });
+    dispatcher.run(RunType::NonBlock);
+    in_the_iteration = order.size();
+  }
+
+  std::vector<int> order;
+  std::size_t in_place = 0;
+  std::size_t in_the_iteration = 0;
+};
+
+TEST_F(FutureTest, ALongCallbackRunsNotAllOfItsContinuationsInPlaceAndTheRestLaterInOrder) {
+  constexpr std::size_t kCount = kSanitizer ? 50'000 : 200'000;
+  ManyInPlace many(*dispatcher_, kCount);
+  EXPECT_GT(many.in_place, 0U);
+  EXPECT_LT(many.in_place, kCount);
+  while (many.order.size() < kCount) {
+    run();
+  }
+  EXPECT_TRUE(std::is_sorted(many.order.begin(), many.order.end()));
+}
+
+TEST_F(FutureTest, InSimulatedTimeTheSameNumberRunsInPlaceInEachIteration) {
+  constexpr std::size_t kCount = 30'000;
+  SimulatedTimeSystem time;
+  std::optional<ManyInPlace> first;
+  for (int round = 0; round < 3; ++round) {
+    DispatcherPtr dispatcher = createDispatcher({.name = "simulated", .time_system = &time});
+    for (int iteration = 0; iteration < 3; ++iteration) {
+      ManyInPlace many(*dispatcher, kCount);
+      dispatcher->run(RunType::Block);
+      ASSERT_EQ(many.order.size(), kCount);
+      if (!first.has_value()) {
+        first = many;
+        EXPECT_GT(many.in_place, 0U);
+        EXPECT_LT(many.in_place, kCount);
+      }
+      EXPECT_EQ(many.in_place, first->in_place);
+      EXPECT_EQ(many.in_the_iteration, first->in_the_iteration);
+      EXPECT_EQ(many.order, first->order);
+    }
+  }
+}
+
+// Calls itself in place again and again, each time with a larger frame; notes how deep the stack was.
+struct Recursion {
+  Future<int> operator()(int calls) {
+    volatile std::byte frame[2'000];
+    frame[0] = std::byte{1};
+    frame[sizeof(frame) - 1] = std::byte{1};
+    deepest = std::min(deepest, reinterpret_cast<uintptr_t>(__builtin_frame_address(0)));
+    if (calls == 0) {
+      return makeReadyFuture(static_cast<int>(frame[0]));
+    }
+    return ready().then([this, calls](int) { return (*this)(calls - 1); });
+  }
+
+  std::function<Future<int>()> ready;
+  uintptr_t deepest = UINTPTR_MAX;
+};
+
+TEST_F(FutureTest, ARecursionInPlaceUsesABoundedStackWhateverItsFunctions) {
+  constexpr uintptr_t kMaxStack = (kSanitizer ? 3 : 1) * 16 * 1024 + 64 * 1024;  // and the last call
+  for (const bool with_dispatcher : {true, false}) {
+    Recursion recursion{.ready = [&] { return with_dispatcher ? readyOf(*dispatcher_) : makeReadyFuture(1); }};
+    Future<int> future;
+    uintptr_t start = 0;
+    dispatcher_->post([&] {
+      start = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+      future = recursion(10'000);
+    });
+    do {
+      run();
+    } while (!future.isReady());
+    EXPECT_TRUE(future.result().hasValue());
+    EXPECT_LT(start - recursion.deepest, kMaxStack) << with_dispatcher;
+  }
+}
+
+TEST_F(FutureTest, OneWithoutADispatcherRunsItsContinuationsInPlaceHoweverMany) {
+  int ran = 0;
+  bool all_in_place = false;
+  dispatcher_->post([&] {
+    for (int i = 0; i < 100'000; ++i) {
+      makeReadyFuture(1).then([&](int) { ++ran; }).detach();
+    }
+    all_in_place = ran == 100'000;
+  });
+  run();
+  EXPECT_TRUE(all_in_place);
 }
 
 // --- Cancelling, dropping.

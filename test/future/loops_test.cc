@@ -662,6 +662,37 @@ TEST_F(LoopsTest, CancellingReduceReachesTheStep) {
   EXPECT_EQ(codeOf(sum), absl::StatusCode::kCancelled);
 }
 
+// How many steps of two loops each iteration takes.
+std::vector<std::pair<int, int>> stepsOfIterations() {
+  SimulatedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.name = "simulated", .time_system = &time});
+  int repeated = 0;
+  int reduced = 0;
+  Future<void> first;
+  Future<int> second;
+  dispatcher->post([&] {
+    first = repeat(*dispatcher, [&] { return makeReadyFuture(++repeated < 200'000); });
+    second = reduce(*dispatcher, std::views::iota(0, 200'000), 0, [&](int, int i) {
+      ++reduced;
+      return i;
+    });
+  });
+  std::vector<std::pair<int, int>> steps;
+  while (steps.size() < 1'000 && !(first.valid() && first.isReady() && second.isReady())) {
+    dispatcher->run(RunType::NonBlock);
+    steps.emplace_back(repeated, reduced);
+  }
+  EXPECT_EQ(steps.back(), std::pair(200'000, 200'000));
+  return steps;
+}
+
+TEST(LoopsSimulatedTimeTest, EachRunTakesTheSameStepsInEachIteration) {
+  const std::vector<std::pair<int, int>> steps = stepsOfIterations();
+  EXPECT_GT(steps.size(), 5U);
+  EXPECT_EQ(stepsOfIterations(), steps);
+  EXPECT_EQ(stepsOfIterations(), steps);
+}
+
 // Of real time, by which a dispatcher and its loops decide when it is another's turn.
 template <class Begin>
 void expectNoStarvation(int& calls, Begin begin) {
