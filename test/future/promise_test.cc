@@ -2,10 +2,12 @@
 
 #include <chrono>
 #include <memory>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "gmock/gmock.h"
@@ -89,6 +91,23 @@ TEST(PromiseTest, BreaksWhenItIsDestroyedUnfulfilledAndNamesItsPlace) {
   const absl::Status status = std::move(future).get().status();
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("promise_test.cc:" + std::to_string(line)));
+}
+
+TEST(PromiseTest, OneThatIsMadeByAFunctionOfALibraryNamesThePlaceThatThatWasGiven) {
+  std::vector<Promise<int>> promises;
+  const int line = __LINE__ + 1;
+  auto promise = std::make_unique<Promise<int>>(std::source_location::current());
+  promises.emplace_back(std::source_location::current());
+  SemiFuture<int> first = promise->semiFuture();
+  SemiFuture<int> second = promises.back().semiFuture();
+  promise.reset();
+  promises.clear();
+  EXPECT_THAT(std::string(first.result().status().message()),
+              HasSubstr("promise_test.cc:" + std::to_string(line) + " in "));
+  EXPECT_THAT(std::string(second.result().status().message()),
+              HasSubstr("promise_test.cc:" + std::to_string(line + 1) + " in "));
+  std::move(first).detach();
+  std::move(second).detach();
 }
 
 TEST(PromiseTest, AssigningToItBreaksWhatItHeld) {

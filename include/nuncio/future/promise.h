@@ -15,8 +15,12 @@ namespace nuncio {
 
 // Promise: how the one who knows the answer gives it. To be kept by that one, and to be used once.
 //
-// Every set returns whether it was the first and the future still wants it: false when it was settled or cancelled
-// before. Destroying a promise that has not been settled fails its future with Aborted, naming where it was made.
+// Every set returns whether it was the first and the future still wants it: false when it was settled, cancelled or
+// dropped before. Destroying a promise that has not been settled fails its future with Aborted, naming where it was
+// made. One that a library's function makes names that, and not its caller, unless it is given the place:
+//
+//   auto promise = std::make_unique<Promise<int>>(std::source_location::current());
+//   promises.emplace_back(std::source_location::current());
 //
 // Threads: any. Sets, on the same object, may race with each other: one wins. All else, and moving it, may not.
 template <class T>
