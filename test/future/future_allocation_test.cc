@@ -1,11 +1,14 @@
 // What futures allocate, and what becomes of them when there is no memory.
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <malloc.h>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
@@ -215,6 +218,63 @@ TEST_F(FutureAllocationTest, OneForAPromiseWithoutALoop) {
 }
 
 #ifndef NUNCIO_TEST_SANITIZER
+
+// What a then() with a capture of so many bytes, and what comes of it, allocates and frees while its future is kept.
+template <std::size_t kBytes>
+struct OfACapture {
+  explicit OfACapture(Dispatcher& dispatcher) {
+    Promise<int> promise;
+    Future<int> future = promise.future(dispatcher);
+    const int64_t allocations_before = allocations;
+    Future<int> kept =
+        std::move(future).then([bytes = std::array<char, kBytes>()](int value) { return value + bytes[0]; });
+    allocated = allocations - allocations_before;
+    const int64_t frees_before = frees;
+    promise.setValue(1);
+    dispatcher.run(RunType::NonBlock);
+    freed = frees - frees_before;
+    EXPECT_EQ(*kept.result(), 1);
+  }
+  int64_t allocated;
+  int64_t freed;
+};
+
+TEST_F(FutureAllocationTest, ALargeCaptureHasAnAllocationOfItsOwnThatIsFreedWhenItsFunctionRan) {
+  const OfACapture<1'100> large(*dispatcher_);
+  EXPECT_LE(large.allocated, 2);
+  EXPECT_EQ(large.freed, 1);
+  const OfACapture<100'000> larger(*dispatcher_);
+  EXPECT_LE(larger.allocated, 2);
+  EXPECT_EQ(larger.freed, 1);
+}
+
+TEST_F(FutureAllocationTest, ASmallCaptureIsPartOfTheStage) {
+  const OfACapture<8> small(*dispatcher_);
+  EXPECT_EQ(small.allocated, 0);
+  EXPECT_EQ(small.freed, 0);
+  const OfACapture<1'000> larger(*dispatcher_);
+  EXPECT_LE(larger.allocated, 1);
+  EXPECT_EQ(larger.freed, 0);
+}
+
+TEST_F(FutureAllocationTest, FuturesThatAreKeptDoNotKeepTheLargeCapturesOfTheirFunctions) {
+  constexpr std::size_t kMany = 100;
+  std::vector<Promise<int>> promises(kMany);
+  std::vector<Future<int>> kept;
+  kept.reserve(kMany);
+  const std::size_t before = mallinfo2().uordblks;
+  for (Promise<int>& promise : promises) {
+    kept.push_back(promise.future(*dispatcher_).then([bytes = std::array<char, 10'000>()](int value) {
+      return value + bytes[0];
+    }));
+  }
+  EXPECT_GT(mallinfo2().uordblks - before, kMany * 10'000);
+  for (Promise<int>& promise : promises) {
+    promise.setValue(1);
+  }
+  run();
+  EXPECT_LT(mallinfo2().uordblks - before, kMany * 1'000);
+}
 
 TEST_F(NoMemoryTest, ADroppedFailureThatCannotBeLoggedIsNot) {
   const LogCapture log(LogLayer::Future);
