@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "nuncio/future/any_of.h"
+#include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/time.h"
 #include "test/future/primitive_fixture.h"
@@ -271,8 +272,8 @@ TEST_F(QueueTest, CoroutinesHandItemsOver) {
 
 // --- Items at which nobody has looked.
 
-// Takes items, and is interrupted by ticks, in the order of the arguments of anyOf(), or by a time.
-enum class Choice { TickFirst, ItemFirst, Within };
+// Takes items, and is interrupted by ticks, or by a time.
+enum class Choice { TickFirst, ItemFirst, CollectAny, Within };
 
 Future<void> chooseItems(Dispatcher& dispatcher, Choice choice, Queue<int>& queue, Promise<void>& tick,
                          std::vector<int>& items) {
@@ -289,6 +290,10 @@ Future<void> chooseItems(Dispatcher& dispatcher, Choice choice, Queue<int>& queu
       auto either = anyOf(std::move(item), std::move(ticked));
       const std::variant<int, Unit> first = co_await std::move(either);
       taken = first.index() == 0 ? std::get<0>(first) : 0;
+    } else if (choice == Choice::CollectAny) {
+      auto either = collectAny(std::move(ticked), std::move(item));
+      const std::variant<Try<void>, Try<int>> first = co_await std::move(either);
+      taken = first.index() == 1 ? *std::get<1>(first) : 0;
     } else {
       std::move(ticked).detach();
       auto limited = asTry(within(std::move(item), std::chrono::microseconds(1)));
@@ -305,7 +310,7 @@ TEST_F(QueueTest, NoItemIsLostWhereAPopLosesInTheSameIteration) {
   const uint64_t seed = testSeed();
   SCOPED_TRACE(testing::Message() << "NUNCIO_TEST_SEED=" << seed);
   std::mt19937_64 random(seed);
-  for (const Choice choice : {Choice::TickFirst, Choice::ItemFirst, Choice::Within}) {
+  for (const Choice choice : {Choice::TickFirst, Choice::ItemFirst, Choice::CollectAny, Choice::Within}) {
     Queue<int> queue(*dispatcher_, 100);
     Promise<void> tick;
     std::vector<int> items;
