@@ -313,9 +313,8 @@ TEST(SubmitTest, CancelledBeforeItRanIsDestroyedUnused) {
 class MoveThrows {
 public:
   MoveThrows(int moves_before, int& living) : moves_left_(moves_before), living_(living) { ++living_; }
-  MoveThrows(MoveThrows&& other)
-      : moves_left_(other.moves_left_),
-        living_(other.living_) {  // NOLINT(performance-noexcept-move-constructor): as where it may throw
+  MoveThrows(MoveThrows&& other)  // NOLINT(performance-noexcept-move-constructor): it throws
+      : moves_left_(other.moves_left_), living_(other.living_) {
     if (moves_left_-- == 0) {
       throw std::runtime_error("cannot be moved");
     }
