@@ -25,7 +25,7 @@ Node* CoroutineState::stop(const Failure* why) noexcept {
       if (cancelled) [[unlikely]] {  // while it ran: what it waits for now is not wanted
         stopWaiting();
       }
-      break;
+      return;
     default:
       this_run.finish();
   }
@@ -82,7 +82,7 @@ bool TaskAwaiter::await_suspend(std::coroutine_handle<> /*frame*/) noexcept {
   coroutine_.awaiting = this;
   set(kQueued);
   if (loop_->onLoopThread()) {
-    loop_->add(*this);
+    loop_->addNew(*this);
     return true;
   }
   if (coroutine_.run != nullptr) {

@@ -14,20 +14,23 @@ namespace {
 
 void freeBlock(Block* block) noexcept {
   TaskQueue* const loop = block->loop;
-  if (loop != nullptr && loop->onLoopThread() && !loop->closing()) {
-    if (block->size == TaskQueue::kSmallBytes) {
-      loop->freeSmall(block);
-    } else if (block->size == TaskQueue::kLargeBytes) {
-      loop->freeLarge(block);
-    } else {
-      std::free(block);
+  if (loop == nullptr || !loop->onLoopThread()) {
+    std::free(block);
+    if (loop != nullptr) {
+      loop->release();
     }
+    return;
+  }
+  if (loop->closing()) {
+    std::free(block);
+  } else if (block->size == TaskQueue::kSmallBytes) {
+    loop->freeSmall(block);
+  } else if (block->size == TaskQueue::kLargeBytes) {
+    loop->freeLarge(block);
   } else {
     std::free(block);
   }
-  if (loop != nullptr) {
-    loop->release();
-  }
+  loop->releaseHere();
 }
 
 void dropHere(Node& node, bool quiet) noexcept {
@@ -216,7 +219,7 @@ bool Node::endFutileWaits(LinkedList<Task>& waiting) noexcept {
     return false;
   }
   reportCircle(*waits);
-  while (!waits->linked()) {  // the one that waits; the others are its neighbours' futures
+  while (!waits->mayGoWithout()) {
     waits = waits->consumer();
   }
   detachUpstream(*waits, /*quiet=*/true);

@@ -59,9 +59,10 @@ public:
   // To the end; `item` is in no list.
   void add(T& item) {
     ListLink& link = item;
-    link.previous_ = end_.previous_;
+    ListLink& last = *end_.previous_;
+    link.previous_ = &last;
+    last.next_ = &link;  // between those two, which a compiler would make into one store that takes longer
     link.next_ = &end_;
-    end_.previous_->next_ = &link;
     end_.previous_ = &link;
   }
   // Not when empty.

@@ -77,6 +77,8 @@ public:
     task.unlink();
     tasks_.add(task);
   }
+  // The same for one that is in no list.
+  void addNew(Task& task) { tasks_.add(task); }
   bool empty() const { return tasks_.empty(); }
   // Not when empty.
   void runFirst() { tasks_.takeFirst().runTask(); }
@@ -89,7 +91,7 @@ public:
   }
   bool endingScopeOpen() const { return ending_scopes_ != 0; }
 
-  // A task that is to be queued when what it waits for is there. It is listed only so that shutdown finds those that
+  // A task that waits, or that stands for a coroutine which does. It is listed only so that shutdown finds those that
   // wait for each other, in a circle.
   void addWaiting(Task& task) { waiting_.add(task); }
 
@@ -160,14 +162,29 @@ public:
 
   // Counted references; the loop's own thread counts without atomics. Any thread.
   void retain() {
-    if (onLoopThread() && !closing_) {
-      ++local_references_;
+    if (onLoopThread()) {
+      retainHere();
     } else {
       references_.fetch_add(1, std::memory_order_relaxed);  // the caller has one
     }
   }
   void release() {
-    if (onLoopThread() && !closing_) {
+    if (onLoopThread()) {
+      releaseHere();
+    } else {
+      releaseShared();
+    }
+  }
+  // The same, on the loop's thread.
+  void retainHere() {
+    if (!closing_) [[likely]] {
+      ++local_references_;
+    } else {
+      references_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+  void releaseHere() {
+    if (!closing_) [[likely]] {
       --local_references_;
     } else {
       releaseShared();

@@ -279,8 +279,10 @@ private:
   // What is ready goes on here, and is meant to vanish in the optimizer: nothing in it takes the address of this.
   template <class Op>
   [[gnu::always_inline]] Future<typename Op::Result> chain(Op op, std::source_location place) {
-    if (result_.ready() && future_internal::InPlace::allowed(loop_)) [[likely]] {
-      return runInPlace(op, place);
+    if (result_.ready()) [[likely]] {
+      if (future_internal::InPlace::allowed(loop_)) [[likely]] {
+        return runInPlace(op, place);
+      }
     }
     Future self(std::move(*this));
     Future<typename Op::Result> later = self.chainLater(std::move(op), place);

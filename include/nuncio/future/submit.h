@@ -25,8 +25,10 @@ public:
   Submitted(Submitted&& other) noexcept(std::is_nothrow_move_constructible_v<F>) = default;
   Submitted& operator=(Submitted&&) = delete;
   ~Submitted() {
-    f_.reset();
-    promise_.setTry(failed<U>(Reason::LoopGone));  // no effect when it has run
+    if (!Access::spent(promise_)) {  // else it has run, or was moved from
+      f_.reset();
+      promise_.setTry(failed<U>(Reason::LoopGone));
+    }
   }
 
   // f goes before the answer is given.
@@ -83,7 +85,7 @@ auto submit(Target& target, F&& f, std::source_location place = std::source_loca
   if (future.isReady()) {  // no memory
     return future;
   }
-  future_internal::Access::link(promise, nullptr);
+  future_internal::Access::linkNew(promise);
   Try<U> failure = future_internal::failed<U>(Reason::NoMemory);
   try {
     future_internal::Submitted<U, std::decay_t<F>> job(std::move(promise), std::forward<F>(f));

@@ -69,6 +69,12 @@ struct CoroutineState {
       giveLoop(*node, first);
     }
   }
+  // It is about to wait, on the loop's thread. Done once, for all its waits: see TaskQueue::addWaiting().
+  void listWaiting() const {
+    if (node != nullptr && !node->linked()) {
+      loop->addWaiting(*node);
+    }
+  }
   // Asks it to stop: it ends when what it waits for has ended, or at its next co_await. Returns what to ask next.
   Node* stop(const Failure* reason) noexcept;
   // Goes on where it waited, and then does what is left to do.
@@ -85,6 +91,7 @@ public:
   void runTask() noexcept final;
   const char* kind() const noexcept override { return "co_await"; }
   Node* consumer() const noexcept final { return coroutine_.node; }
+  bool mayGoWithout() const noexcept final { return upstream_ != nullptr; }
 
 protected:
   explicit AwaitNode(CoroutineState& coroutine) : coroutine_(coroutine) {}
@@ -154,7 +161,7 @@ public:
     }
     coroutine_.awaiting = this;
     if (loop_->onLoopThread()) {
-      loop_->addWaiting(*this);
+      coroutine_.listWaiting();
       attachHere(*upstream, *this);
       return true;
     }

@@ -64,6 +64,7 @@ public:
   ~CoroutinePromiseBase() {
     if (node_ != nullptr) {
       node_->state = nullptr;
+      node_->unlink();
       if (result_.ready()) {
         node_->result_ = std::move(result_);
       } else {
@@ -183,7 +184,7 @@ private:
         return;
       }
       auto away = std::make_unique<Away>(node_->place_);
-      Access::link(away->promise, nullptr);
+      Access::linkNew(away->promise);
       Future<T> inner = Access::viaLoop(away->promise.semiFuture(), *node_->loop_);
       ResultNode<T>* const origin = Access::takeNode(inner);
       if (origin == nullptr) {
@@ -193,6 +194,7 @@ private:
       away_ = away.release();
       CoroutineNode<T>& home = *std::exchange(node_, nullptr);
       home.state = nullptr;
+      home.unlink();
       state_.node = nullptr;
       attachHere(*origin, home);
     }

@@ -74,6 +74,11 @@ struct Access {
     const Origin<T>* const origin = promise.open();
     return origin == nullptr || origin->stopped();
   }
+  // Settled, or moved from.
+  template <class T>
+  static bool spent(const Promise<T>& promise) {
+    return promise.open() == nullptr;
+  }
   // The node of the promise's future, when that is bound.
   template <class T>
   static Node* boundNode(const Promise<T>& promise) {
@@ -91,6 +96,13 @@ struct Access {
       }
     } else {
       delete handler;
+    }
+  }
+  // The same without a handler, for a promise whose future nobody else has yet.
+  template <class T>
+  static void linkNew(Promise<T>& promise) {
+    if (Origin<T>* const origin = promise.open(); origin != nullptr) {
+      origin->startLinked();
     }
   }
 };

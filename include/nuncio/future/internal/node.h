@@ -32,6 +32,7 @@ namespace nuncio::future_internal {
 
 class Failure;
 class OriginBase;
+class Slot;
 class ThreadWait;
 struct Access;
 
@@ -45,16 +46,17 @@ struct Block {
 };
 
 enum NodeFlags : uint16_t {
-  kDone = 1,        // its result is there
-  kNoResult = 2,    // done, without one: cancelled
-  kCancelled = 4,   // asked to stop: its result is not wanted
-  kDropped = 8,     // nobody has, or will have, its future
-  kQuiet = 16,      // its failure is not to be logged
-  kQueued = 32,     // its task is on its way
-  kEnding = 64,     // what it waits for has been asked to stop: its task does not wait for its turn
-  kPasses = 128,    // done, and its result is that of upstream_, still there
-  kSeen = 256,      // for the search of circles
-  kCleansUp = 512,  // what it started is not to be asked to stop: it was cancelled before
+  kDone = 1,          // its result is there
+  kNoResult = 2,      // done, without one: cancelled
+  kCancelled = 4,     // asked to stop: its result is not wanted
+  kDropped = 8,       // nobody has, or will have, its future
+  kQuiet = 16,        // its failure is not to be logged
+  kQueued = 32,       // its task is on its way
+  kEnding = 64,       // what it waits for has been asked to stop: its task does not wait for its turn
+  kPasses = 128,      // done, and its result is that of upstream_, still there
+  kSeen = 256,        // for the search of circles
+  kCleansUp = 512,    // what it started is not to be asked to stop: it was cancelled before
+  kGivesBack = 1024,  // what of its result nobody has taken goes back to where it came from
 };
 
 // A stage of a chain. As a task: what it waits for is done. On the loop's thread.
@@ -70,14 +72,19 @@ public:
     runTask();
   }
   bool endFutileWaits(LinkedList<Task>& waiting) noexcept override;
+  // In a circle: whether what it waits for can be taken away from it.
+  virtual bool mayGoWithout() const noexcept { return linked() && upstream_ != nullptr; }
 
   // Asked to stop, with no upstream that could be asked: ends what there is to end, without running a function of
   // users, and completes, now or later; returns the node to ask next, if that is another one. `reason`: for promises'
   // onCancel; null: Cancelled. An EndingScope is open.
   virtual Node* stopHere(const Failure* /*reason*/) noexcept { return nullptr; }
+  // One of the inputs of a join is done, or is to be asked to stop.
+  virtual void inputDone(Slot& /*slot*/) noexcept {}
   // Its future has been dropped, before it was done.
   virtual void handleDropped() noexcept {}
-  // The consumer has what it wants of it; what is left of its result nobody has looked at. Frees it.
+  // The consumer has what it wants of it; what is left of its result nobody has looked at. Frees it. Not called where
+  // the result has been taken, but for those that give back.
   virtual void leave() noexcept { free(); }
   // What it is called in a trace, and the nodes that it waits for besides upstream_; null beyond the last.
   virtual const char* kind() const noexcept { return "then"; }
@@ -183,7 +190,7 @@ void queueEnding(Node& node) noexcept;
   }
 }
 // Makes `node` wait for `upstream`, which is of its loop, and whose future the caller consumes.
-inline void attachHere(Node& upstream, Node& node) noexcept {
+[[gnu::always_inline]] inline void attachHere(Node& upstream, Node& node) noexcept {  // as complete()
   upstream.downstream_ = &node;
   node.upstream_ = &upstream;
   if (upstream.has(kDone)) {
@@ -213,6 +220,11 @@ inline void discardInput(Node& node) noexcept { discardResult(*std::exchange(nod
 inline void giveLoop(Node& node, TaskQueue& loop) noexcept {
   node.loop_ = blockOf(node).loop = &loop;
   loop.retain();
+}
+// The same, on the thread of `loop`.
+inline void giveLoopHere(Node& node, TaskQueue& loop) noexcept {
+  node.loop_ = blockOf(node).loop = &loop;
+  loop.retainHere();
 }
 
 // By whom has the future of `node`, on any thread: it is gone.
@@ -247,11 +259,11 @@ Try<T> takeOtherResult(ResultNode<T>& node) noexcept {
 // The result of `node`, which is done.
 template <class T>
 Try<T> takeResult(ResultNode<T>& node) noexcept {
-  if (node.has(kPasses | kNoResult)) [[unlikely]] {
+  if (node.has(kPasses | kNoResult | kGivesBack)) [[unlikely]] {
     return takeOtherResult(node);
   }
   Try<T> result = std::move(node.result_);
-  node.leave();
+  node.free();  // not virtual: a twentieth of an await
   return result;
 }
 // The result of what `node` waited for.
@@ -337,7 +349,10 @@ public:
     if (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) < TaskQueue::stackFloor()) [[unlikely]] {
       return false;
     }
-    return loop == nullptr || (loop->onLoopThread() && loop->empty() && !loop->closing() && loop->spendInPlace());
+    if (loop == nullptr) [[likely]] {
+      return true;
+    }
+    return loop->onLoopThread() && loop->empty() && !loop->closing() && loop->spendInPlace();
   }
 };
 

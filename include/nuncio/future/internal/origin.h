@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <source_location>
 #include <type_traits>
 #include <utility>
@@ -76,6 +77,8 @@ public:
   bool takesResult() const { return (state_.load(std::memory_order_acquire) & (kStopped | kLinked)) != kStopped; }
   // The node of a future that is bound.
   Node* boundNode() { return (state() & kBound) != 0 ? &node() : nullptr; }
+  // While nobody else has it.
+  void startLinked() { state_.store(state() | kLinked, std::memory_order_relaxed); }
   // Has no effect on one that was cancelled: its consumer has gone on, and does not wait for an answer.
   void setLinked() {
     uint32_t state = state_.load(std::memory_order_relaxed);
@@ -83,21 +86,21 @@ public:
            !state_.compare_exchange_weak(state, state | kLinked, std::memory_order_relaxed)) {
     }
   }
-  // The result has been written, and the producer leaves; when it is late, it has not left. `stays`: it does not leave.
-  [[gnu::always_inline]] Settled settle(bool stays) noexcept {
-    const uint32_t state = state_.load(std::memory_order_acquire);
-    // What was stopped goes the other way, too: this one is all that most promises need.
-    if ((state & (kBound | kStopped)) != kBound || stays || !node().loop_->onLoopThread()) {
-      return settleElsewhere(stays);
-    }
+  // Whether settling, by a producer that leaves then, is a matter of this thread alone, as it mostly is.
+  static bool settlesHere(uint32_t state, const Node& node) {
+    return (state & (kBound | kStopped)) == kBound && node.loop_->onLoopThread();
+  }
+  // The result has been written, and the producer leaves. Settles here; `node` is node().
+  [[gnu::always_inline]] void settleHere(uint32_t state, Node& node) noexcept {
     state_.store(state | kSet | kProducerGone, std::memory_order_relaxed);
     const CancelHandler* const handler =
         on_cancel_.load(std::memory_order_relaxed) != nullptr ? takeCancelHandler() : nullptr;
     unlist();
-    complete(node());
+    complete(node);
     delete handler;  // last: destructors of what it captured may cancel the future, after which this is gone
-    return Settled::Done;
   }
+  // The result has been written, and the producer leaves, unless it `stays`; when it is late, it has not left.
+  Settled settle(bool stays) noexcept;
   // Takes `handler`; runs it at once when the future is cancelled already.
   void onCancel(CancelHandler* handler) noexcept;
   // True when the caller has to free.
@@ -110,7 +113,7 @@ public:
     if (!loop.onLoopThread()) {
       return bindElsewhere(loop);
     }
-    giveLoop(node(), loop);
+    giveLoopHere(node(), loop);
     uint32_t before;
     if (shared) {
       before = state_.fetch_or(kBound, std::memory_order_acq_rel);
@@ -158,7 +161,6 @@ private:
   bool bindElsewhere(TaskQueue& loop) noexcept;
   bool stop() noexcept;  // false when the result is there, or it is linked
   void finishBinding(bool refused) noexcept;
-  Settled settleElsewhere(bool stays) noexcept;
   void forgetCancelHandler() noexcept;
   CancelHandler* takeCancelHandler() noexcept;
   Node* askProducer(const Failure* reason) noexcept;
@@ -201,9 +203,9 @@ private:
 // Frees an origin that both sides have left, or that only one side ever had. Any thread.
 void freeOrigin(Node& node) noexcept;
 
-// Settles; false when it was too late, or nobody wants it. `stays`: the producer does not leave.
+// Settles wherever and whenever it is.
 template <class T>
-bool settle(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
+[[gnu::noinline]] bool settleAnywhere(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
   const uint32_t state = origin.state();
   const bool wanted = OriginBase::isWanted(state);
   if ((state & OriginBase::kStopped) == 0) {
@@ -222,6 +224,17 @@ bool settle(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
     freeOrigin(origin);
   }
   return false;
+}
+// Settles; false when it was too late, or nobody wants it. `stays`: the producer does not leave.
+template <class T>
+bool settle(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
+  const uint32_t state = origin.state();
+  if (stays || !OriginBase::settlesHere(state, origin)) [[unlikely]] {
+    return settleAnywhere(origin, std::move(result), stays);
+  }
+  std::construct_at(&origin.result_, std::move(result));  // which was empty: this is the first, and it leaves
+  origin.settleHere(state, origin);
+  return OriginBase::isWanted(state);
 }
 
 // The status that the handler F of a cancelled promise gets. That is a template, though there is but one type, since

@@ -248,6 +248,7 @@ private:
   void addHanded(Waiter& waiter) noexcept {
     waiter.list_ = this;
     waiter.order_ = next_order_++;
+    waiter.set(kGivesBack);
     handed_.add(waiter);
   }
   // The future of `waiter` is gone. When its item is still there, it goes to who waits, or back to the front, before
