@@ -59,7 +59,7 @@ void Join::finish() noexcept {
 void Join::askInputs() noexcept {
   node_.phase_ = kStopping;
   for (std::size_t i = 0; i < count_; ++i) {
-    if (slots_[i].upstream_ != nullptr) {
+    if (slots_[i].upstream_ != nullptr && &slots_[i] != kept_) {
       slots_[i].set(kEnding);
       node_.loop_->addEnding(slots_[i]);
     }
@@ -97,7 +97,7 @@ void Join::endSlot(Slot& slot) noexcept {
 
 Node* Join::input(std::size_t index) const noexcept {
   for (std::size_t i = 0; i < count_; ++i) {
-    if (slots_[i].upstream_ != nullptr && index-- == 0) {
+    if (slots_[i].upstream_ != nullptr && &slots_[i] != kept_ && index-- == 0) {
       return slots_[i].upstream_;
     }
   }

@@ -304,7 +304,7 @@ TEST_F(AnyOfPrimitivesTest, TheOnlyUnitOfASemaphoreIsNeverLostNorHeldTwice) {
   for (std::size_t i = 0; i < ticks.size(); ++i) {
     takers.push_back(takeTurns(*dispatcher_, semaphore, ticks[i], held, turns[i]));
   }
-  for (int round = 0; round < 3'000; ++round) {
+  for (int round = 0; round < 150; ++round) {
     dispatcher_->post([&, round] { ticks[static_cast<std::size_t>(round % 3)].setValue(); });
     turn();
   }
@@ -312,7 +312,7 @@ TEST_F(AnyOfPrimitivesTest, TheOnlyUnitOfASemaphoreIsNeverLostNorHeldTwice) {
     taker.cancel();
   }
   for (const int taken : turns) {
-    EXPECT_GT(taken, 100);
+    EXPECT_GT(taken, 10);
   }
   EXPECT_EQ(semaphore.available(), 1U);
 }

@@ -735,6 +735,24 @@ TEST_F(CancellationTest, CancelAndWaitWaitsAlsoWhenTheDispatcherIsOver) {
   EXPECT_EQ(codeOf(ended), absl::StatusCode::kOk);
 }
 
+TEST_F(CancellationTest, AnEnsureOfADispatcherThatIsOverRunsWhenWhatItWaitsForHasEnded) {
+  DispatcherPtr other = createDispatcher({.name = "other", .time_system = &time_});
+  Future<void> work = submit(*other, [&] { return sleeper(*other, "there"); }).via(*dispatcher_);
+  Promise<void> promise;
+  Future<void> ended = promise.future(*dispatcher_);
+  other->run(RunType::NonBlock);
+  dispatcher_->shutdown();
+  const auto note = [this](const char* what) { return [this, what] { order_.emplace_back(what); }; };
+  Future<void> ensured = std::move(work).ensure(note("ensured")).then(note("never"));
+  EXPECT_THAT(order_, IsEmpty());
+  root_ = std::move(ended).ensure(note("at once"));
+  EXPECT_THAT(order_, ElementsAre("at once"));
+  EXPECT_EQ(codeOf(root_), absl::StatusCode::kCancelled);
+  other->shutdown();
+  EXPECT_THAT(order_, ElementsAre("at once", "there", "ensured"));
+  EXPECT_EQ(codeOf(ensured), absl::StatusCode::kCancelled);
+}
+
 // --- Two dispatchers
 
 TEST_F(CancellationTest, AFrameStaysUntilTheOtherDispatcherHasAnswered) {

@@ -436,6 +436,110 @@ TEST_F(QueueTest, AnItemThatComesBackGoesToThePopThatWaits) {
   EXPECT_TRUE(queue.empty()) << "it has been looked at";
 }
 
+// Gives `check` a future that an item of `queue` has won, for each way of joining, for an item that was there before
+// and for one that came later. The item is 1.
+template <class Check>
+void forEachWinner(Dispatcher& dispatcher, Check check) {
+  for (const bool there_before : {true, false}) {
+    for (const int way : {0, 1, 2, 3, 4}) {
+      SCOPED_TRACE(testing::Message() << "way " << way << (there_before ? ", there before" : ", came later"));
+      Queue<int> queue(dispatcher, 10);
+      Promise<int> never;
+      if (there_before) {
+        EXPECT_TRUE(queue.tryPush(1));
+      }
+      Future<int> item = queue.pop();
+      Future<int> other = never.future(dispatcher);
+      const auto won = [&](auto&& winner) {
+        if (!there_before) {
+          EXPECT_TRUE(queue.tryPush(1));
+        }
+        check(queue, std::forward<decltype(winner)>(winner));
+      };
+      if (way == 0) {
+        won(anyOf(std::move(item), std::move(other)));
+      } else if (way == 1) {
+        won(anyOf(std::move(other), std::move(item)));
+      } else if (way == 2) {
+        won(collectAny(std::move(other), std::move(item)));
+      } else if (way == 3) {
+        std::vector<Future<int>> both;
+        both.push_back(std::move(other));
+        both.push_back(std::move(item));
+        won(collectAny(std::move(both)));
+      } else {
+        auto inner = anyOf(std::move(other), std::move(item));
+        won(collectAny(Promise<void>().future(dispatcher).then([] {}),
+                       within(std::move(inner), std::chrono::hours(1))));
+      }
+    }
+  }
+}
+
+TEST_F(QueueTest, AnItemThatHasWonAndIsNotLookedAtComesBackWithTheFutureThatIsDropped) {
+  forEachWinner(*dispatcher_, [this](Queue<int>& queue, auto winner) {
+    drain();
+    EXPECT_EQ(0u, queue.size());
+    {
+      const auto dropped = std::move(winner);
+    }
+    ASSERT_EQ(1u, queue.size());
+    EXPECT_EQ(1, *queue.tryPop());
+  });
+}
+
+TEST_F(QueueTest, AnItemThatHasWonComesBackWhereTheNextStageIsCancelledBeforeItRan) {
+  forEachWinner(*dispatcher_, [this](Queue<int>& queue, auto winner) {
+    drain();
+    bool ran = false;
+    Promise<void> first;
+    Future<void> chain = first.future(*dispatcher_)
+                             .then([winner = std::move(winner)]() mutable { return std::move(winner); })
+                             .then([&](const auto&) { ran = true; });
+    first.setValue();
+    chain.cancel();
+    drain();
+    EXPECT_FALSE(ran);
+    EXPECT_EQ(1u, queue.size());
+  });
+}
+
+TEST_F(QueueTest, AnItemThatHasWonIsTheResult) {
+  forEachWinner(*dispatcher_, [this](Queue<int>& queue, auto winner) {
+    bool ran = false;
+    Future<void> reader = std::move(winner).then([&](const auto&) { ran = true; });
+    drain();
+    EXPECT_TRUE(ran);
+    EXPECT_EQ(0u, queue.size());
+    EXPECT_TRUE(queue.empty());
+  });
+}
+
+TEST_F(QueueTest, AnItemThatHasWonOutlivesItsQueue) {
+  std::optional<Queue<int>> queue(std::in_place, *dispatcher_, 10);
+  Promise<int> never;
+  auto any = anyOf(queue->pop(), never.future(*dispatcher_));
+  EXPECT_TRUE(queue->tryPush(1));
+  drain();
+  queue.reset();
+  EXPECT_EQ(1, std::get<0>(*any.result()));
+}
+
+TEST_F(QueueTest, AnItemThatHasWonIsDestroyedByAShutdown) {
+  Promise<std::shared_ptr<int>> never;
+  Queue<std::shared_ptr<int>> queue(*dispatcher_, 10);
+  auto item = std::make_shared<int>(1);
+  const std::weak_ptr<int> alive = item;
+  auto any = anyOf(queue.pop(), never.future(*dispatcher_));
+  EXPECT_TRUE(queue.tryPush(std::move(item)));
+  drain();
+  dispatcher_->shutdown();
+  {
+    const auto dropped = std::move(any);
+  }
+  EXPECT_TRUE(alive.expired());
+}
+
 TEST_F(QueueTest, AnItemThatWasHandedToAPopIsNotGivenUpByACancel) {
   Queue<int> queue(*dispatcher_, 10);
   Future<int> pop = queue.pop();

@@ -194,6 +194,52 @@ TEST_F(RaceTest, AWaitThatLosesLosesNoResult) {
   EXPECT_EQ(text(all.tryNext()), "0:10");
 }
 
+TEST_F(RaceTest, AResultThatNobodyLookedAtIsReadNext) {
+  for (const bool there_before : {true, false}) {
+    Inputs<int> inputs(*dispatcher_, 3);
+    Race<int> all = race(*dispatcher_, std::move(inputs.futures));
+    const auto come = [&] {
+      inputs.promises[1].setValue(11);
+      inputs.promises[0].setValue(10);
+      turn();
+    };
+    if (there_before) {
+      come();
+    }
+    Future<std::optional<Item>> dropped = all.next();
+    auto loser = anyOf(makeReadyFuture(), all.next());
+    if (!there_before) {
+      come();
+    }
+    EXPECT_EQ(all.buffered(), 1U);
+    dropped = Future<std::optional<Item>>();
+    EXPECT_EQ(all.buffered(), 2U);
+    EXPECT_TRUE(all.wait().isReady());
+    EXPECT_EQ(text(all.tryNext()), "1:11");
+    EXPECT_EQ(read(all.next()), "0:10");
+    inputs.promises[2].setValue(12);
+    turn();
+    EXPECT_EQ(read(all.next()), "2:12");
+    EXPECT_EQ(read(all.next()), "end");
+  }
+}
+
+TEST_F(RaceTest, AResultThatComesBackWakesWhoWaits) {
+  Inputs<int> inputs(*dispatcher_, 2);
+  Race<int> all = race(*dispatcher_, std::move(inputs.futures));
+  Future<std::optional<Item>> dropped = all.next();
+  inputs.promises[0].setValue(10);
+  turn();
+  Future<void> arrival = all.wait();
+  EXPECT_FALSE(arrival.isReady());
+  dropped = Future<std::optional<Item>>();
+  EXPECT_TRUE(arrival.isReady());
+  Future<std::optional<Item>> again = all.next();
+  Future<std::optional<Item>> next = all.next();
+  again = Future<std::optional<Item>>();
+  EXPECT_EQ(read(std::move(next)), "0:10");
+}
+
 TEST_F(RaceTest, AWaitAlsoEndsWhenAReaderHasTakenTheLast) {
   Inputs<int> inputs(*dispatcher_, 1);
   Race<int> all = race(*dispatcher_, std::move(inputs.futures));

@@ -27,6 +27,7 @@ template <class... Ts>
 struct AnyOfPolicy {
   using Result = std::variant<Stored<Ts>...>;
   static constexpr const char* kKind = "anyOf";
+  static constexpr bool kFirstDecides = true;
 
   bool done() const { return first.ready(); }
   template <std::size_t kIndex, class T>

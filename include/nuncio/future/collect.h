@@ -39,6 +39,7 @@ template <class T>
 struct CollectPolicy {
   using Result = std::conditional_t<std::is_void_v<T>, void, std::vector<Stored<T>>>;
   static constexpr const char* kKind = "collect";
+  static constexpr bool kFirstDecides = false;
 
   explicit CollectPolicy(std::size_t count) : left(count) { values.resize(std::is_void_v<T> ? 0 : count); }
   bool done() const { return left == 0; }
@@ -79,6 +80,7 @@ template <class T>
 struct CollectAllPolicy {
   using Result = std::vector<Try<T>>;
   static constexpr const char* kKind = "collectAll";
+  static constexpr bool kFirstDecides = false;
 
   explicit CollectAllPolicy(std::size_t count) : results(count), left(count) {}
   bool done() const { return left == 0; }
@@ -97,6 +99,7 @@ template <class T>
 struct CollectAnyPolicy {
   using Result = std::pair<std::size_t, Try<T>>;
   static constexpr const char* kKind = "collectAny";
+  static constexpr bool kFirstDecides = true;
 
   bool done() const { return first.second.ready(); }
   void add(std::size_t index, Try<T>&& result) { first = Result(index, std::move(result)); }
@@ -111,6 +114,7 @@ struct CollectNPolicy {
   using Element = std::conditional_t<std::is_void_v<T>, std::size_t, std::pair<std::size_t, Stored<T>>>;
   using Result = std::vector<Element>;
   static constexpr const char* kKind = "collectN";
+  static constexpr bool kFirstDecides = false;
 
   CollectNPolicy(std::size_t count, std::size_t k) : spare(k <= count ? count - k : 0), wanted(k) {
     if (k <= count) {
@@ -152,8 +156,11 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
   for (std::size_t i = 0; i < futures.size() && loop == nullptr; ++i) {
     loop = Access::loop(futures[i]);
   }
-  for (std::size_t i = 0; i < futures.size() && !policy.done(); ++i) {
-    if (!prepareInput(futures[i], loop)) {
+  std::size_t kept = Join::kNone;  // the index of one that decides, and is not taken
+  for (std::size_t i = 0; i < futures.size() && kept == Join::kNone && !policy.done(); ++i) {
+    if (Policy::kFirstDecides && holdsItem(futures[i], loop)) {
+      kept = i;
+    } else if (!prepareInput(futures[i], loop)) {
       policy.add(i, takeReady(futures[i]));
     }
   }
@@ -169,9 +176,9 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
   } else {
     joined = join<0>(
         *loop, futures.size(), std::forward<Policy>(policy),
-        [&futures](Join& node) {
+        [&futures, kept](Join& node) {
           for (std::size_t i = 0; i < futures.size(); ++i) {
-            node.add(i, Access::takeNode(futures[i]));
+            node.addInput(i, Access::takeNode(futures[i]), kept);
           }
         },
         place);

@@ -331,7 +331,7 @@ private:
     if (!toNode()) {
       return failure<U>(was_ready ? Reason::NoMemory : Reason::Invalid, place);
     }
-    if (node()->loop_->ended()) {
+    if (!Op::kRunsWhenCancelled && node()->loop_->ended()) {
       return failure<U>(Reason::LoopGone, place);
     }
     future_internal::ResultNode<U>* const stage = future_internal::makeStage<T>(*node(), place, std::move(op));

@@ -28,8 +28,8 @@ namespace nuncio {
 // What comes while nobody reads is kept, and read later; who has read enough destroys the race, which asks those that
 // have not come to stop. add() takes in more at any time, also when all have come.
 //
-// A result belongs to the next() that it was handed to: where that future is dropped unread, it is gone, as when next()
-// loses in an anyOf() at the very moment at which a result comes. There, use wait() and tryNext().
+// No result is lost: when the future of a next() that has got one is dropped, or loses in an anyOf(), before anybody
+// has looked at it, the result goes to the one who waits, or is the next to be read.
 //
 // T moves without throwing. A race that was moved from may be assigned to, or destroyed. Threads: the dispatcher's
 // only; the futures are brought to it. Lifetime: its destructor asks those that have not come to stop, and does not
@@ -76,10 +76,7 @@ public:
   // Cancelling one of them leaves the result to the others.
   Future<std::optional<Item>> next(std::source_location place = std::source_location::current()) {
     checkThread("Race::next");
-    if (state_->mustWait()) {
-      return state_->readers.wait(Unit(), place);
-    }
-    return future_internal::readyOn(state_->loop(), Try<std::optional<Item>>(state_->take()), place);
+    return state_->next(place);
   }
 
   // Done when tryNext() has something to give, or all have come. Takes nothing.
@@ -119,10 +116,25 @@ template <class T>
 class Race<T>::State final : public future_internal::Children {
 public:
   explicit State(Dispatcher& dispatcher)
-      : Children(dispatcher), readers(this->loop(), "race"), watchers(this->loop(), "race") {}
+      : Children(dispatcher),
+        watchers(this->loop(), "race"),
+        readers_(this->loop(), "race", typename Readers::OfItems(), this, cameBack) {}
 
-  std::size_t buffered() const { return buffered_; }
-  bool mustWait() const { return unread_.empty() && this->running() != 0; }
+  std::size_t buffered() const { return buffered_ + readers_.returned(); }
+  bool mustWait() const { return buffered() == 0 && this->running() != 0; }
+
+  Future<std::optional<Item>> next(const std::source_location& place) {
+    if (readers_.returned() != 0) {
+      return readers_.takeReturned(place);
+    }
+    if (buffered_ != 0) {
+      return readers_.handOut([this] { return takeUnread(); }, place);
+    }
+    if (this->running() != 0) {
+      return readers_.wait(Unit(), place);
+    }
+    return future_internal::readyOn(this->loop(), Try<std::optional<Item>>(std::nullopt), place);
+  }
 
   bool add(Future<T>&& future, const std::source_location& place) {
     auto* const runner = new (std::nothrow) Runner(*this, added_);
@@ -135,29 +147,22 @@ public:
     return true;
   }
 
-  std::optional<Item> take() {
-    if (unread_.empty()) {
-      return std::nullopt;
-    }
-    Runner& runner = unread_.takeFirst();
-    --buffered_;
-    std::optional<Item> item(std::move(runner.item));
-    delete &runner;
-    return item;
-  }
+  std::optional<Item> take() { return readers_.returned() != 0 ? readers_.takeReturned() : takeUnread(); }
 
   // For the owner, when it goes.
   void close() noexcept {
     const Busy busy(*this);
-    while (take().has_value()) {
+    while (takeUnread().has_value()) {
     }
+    readers_.forgetItems();
     this->removeOwner();
   }
 
-  future_internal::WaitList<std::optional<Item>> readers;  // wait while nothing is buffered
-  future_internal::WaitList<void> watchers;                // the same
+  future_internal::WaitList<void> watchers;  // wait while nothing is buffered
 
 private:
+  using Readers = future_internal::WaitList<std::optional<Item>>;
+
   // A future that runs, and then what came of it.
   struct Runner final : future_internal::Child {
     Runner(State& owner, std::size_t index) : state(owner), item(index, Try<T>()) {}
@@ -176,12 +181,23 @@ private:
     Item item;
   };
 
+  std::optional<Item> takeUnread() {
+    if (unread_.empty()) {
+      return std::nullopt;
+    }
+    Runner& runner = unread_.takeFirst();
+    --buffered_;
+    std::optional<Item> item(std::move(runner.item));
+    delete &runner;
+    return item;
+  }
+
   void came(Runner& runner) {
-    if (!this->owned() || !readers.empty()) {
+    if (!this->owned() || !readers_.empty()) {
       std::optional<Item> item(std::move(runner.item));
       delete &runner;
       if (this->owned()) {
-        readers.front().finish(Try<std::optional<Item>>(std::move(item)));
+        readers_.front().hand(Try<std::optional<Item>>(std::move(item)));
       }
       return;
     }
@@ -190,17 +206,26 @@ private:
     watchers.finishAll();
   }
 
+  // A result that was handed out, or the turn of one who waits.
+  static void cameBack(void* state) {
+    State& self = *static_cast<State*>(state);
+    if (self.buffered() != 0) {
+      self.watchers.finishAll();
+    }
+  }
+
   void allEnded() noexcept override {
     if (this->owned()) {
-      readers.finishAll();  // with nothing
+      readers_.finishAll();  // with nothing
       watchers.finishAll();
-    } else if (!readers.empty() || !watchers.empty()) {
+    } else if (!readers_.empty() || !watchers.empty()) {
       const Try<void> destroyed = Try<void>::fromFailure(future_internal::destroyedFailure("race"));
-      readers.failAll(destroyed);
+      readers_.failAll(destroyed);
       watchers.failAll(destroyed);
     }
   }
 
+  Readers readers_;  // the same
   std::size_t added_ = 0;
   LinkedList<Runner> unread_;  // those that have come
   std::size_t buffered_ = 0;   // how many

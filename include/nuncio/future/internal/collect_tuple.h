@@ -28,6 +28,7 @@ template <class... Ts>
 struct CollectTuplePolicy {
   using Result = std::tuple<Stored<Ts>...>;
   static constexpr const char* kKind = "collect";
+  static constexpr bool kFirstDecides = false;
 
   bool done() const { return left == 0; }
   template <std::size_t kIndex, class T>
@@ -57,6 +58,7 @@ template <class... Ts>
 struct CollectAllTuplePolicy {
   using Result = std::tuple<Try<Ts>...>;
   static constexpr const char* kKind = "collectAll";
+  static constexpr bool kFirstDecides = false;
 
   bool done() const { return left == 0; }
   template <std::size_t kIndex, class T>
@@ -75,6 +77,7 @@ template <class... Ts>
 struct CollectAnyTuplePolicy {
   using Result = std::variant<Try<Ts>...>;
   static constexpr const char* kKind = "collectAny";
+  static constexpr bool kFirstDecides = true;
 
   bool done() const { return first.has_value(); }
   template <std::size_t kIndex, class T>
@@ -88,8 +91,13 @@ struct CollectAnyTuplePolicy {
 };
 
 template <std::size_t kIndex, class Policy, class T>
-void takeIfReady(Policy& policy, Future<T>& future, TaskQueue* loop) {
-  if (!policy.done() && !prepareInput(future, loop)) {
+void takeIfReady(Policy& policy, Future<T>& future, TaskQueue* loop, std::size_t& kept) {
+  if (kept != Join::kNone || policy.done()) {
+    return;
+  }
+  if (Policy::kFirstDecides && holdsItem(future, loop)) {
+    kept = kIndex;
+  } else if (!prepareInput(future, loop)) {
     policy.template add<kIndex>(takeReady(future));
   }
 }
@@ -100,7 +108,8 @@ Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indic
   TaskQueue* loop = nullptr;
   static_cast<void>(((loop = Access::loop(futures), loop != nullptr) || ...));
   Policy policy;
-  (takeIfReady<kIndex>(policy, futures, loop), ...);
+  std::size_t kept = Join::kNone;  // the index of one that decides, and is not taken
+  (takeIfReady<kIndex>(policy, futures, loop, kept), ...);
   Future<typename Policy::Result> joined;
   bool wait = !policy.done();
   if (!wait) {
@@ -111,7 +120,7 @@ Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indic
   } else {
     joined = join<sizeof...(Ts)>(
         *loop, sizeof...(Ts), std::move(policy),
-        [&](Join& node) { (node.add(kIndex, Access::takeNode(futures)), ...); }, place);
+        [&](Join& node) { (node.addInput(kIndex, Access::takeNode(futures), kept), ...); }, place);
   }
   (letGo(futures), ...);  // those that are left, where there was no memory
   return joined;

@@ -34,6 +34,8 @@ public:
   static void* allocateSlots(std::size_t count) noexcept;
   static void freeSlots(void* slots) noexcept;
 
+  static constexpr std::size_t kNone = SIZE_MAX;
+
   // Each index once: that of an input, or null for one that has been taken already. All before launch().
   void add(std::size_t index, Node* upstream) noexcept {
     Slot* const slot = ::new (&slots_[index]) Slot(node_);
@@ -46,6 +48,20 @@ public:
       } else {
         slot->upstream_ = upstream;
       }
+    }
+  }
+  // The same for one that is done, and decides: see keep().
+  void addKept(std::size_t index, Node* upstream) noexcept {
+    add(index, nullptr);
+    slots_[index].upstream_ = upstream;
+    upstream->downstream_ = &slots_[index];
+    keep(slots_[index]);
+  }
+  void addInput(std::size_t index, Node* upstream, std::size_t kept) noexcept {
+    if (index == kept) {
+      addKept(index, upstream);
+    } else {
+      add(index, upstream);
     }
   }
   // Starts to wait; or when its result is `decided` already, to stop.
@@ -61,7 +77,7 @@ public:
     }
     --waiting_;
     node_.phase_ = kTaking;  // moving results may run functions of users, which may cancel this
-    const bool decided = take(static_cast<std::size_t>(&slot - slots_));
+    const bool decided = take(indexOf(slot));
     node_.phase_ = kWaiting;
     if (node_.has(kCancelled)) [[unlikely]] {
       node_.set(kNoResult);
@@ -87,6 +103,15 @@ protected:
   void stop(const Failure* reason) noexcept;
   Node* input(std::size_t index) const noexcept;
 
+  // The result of the node is that of `slot`, which goes back to where it came from when nobody looks at it: it stays
+  // where it is until the result of the node is taken.
+  void keep(Slot& slot) noexcept {
+    kept_ = &slot;
+    node_.set(kGivesBack);
+  }
+  Slot* kept() const { return kept_; }
+  std::size_t indexOf(const Slot& slot) const { return static_cast<std::size_t>(&slot - slots_); }
+
 private:
   void finish() noexcept;
   void askInputs() noexcept;
@@ -99,6 +124,7 @@ private:
   Failure* reason_ = nullptr;  // why it was cancelled, if somebody said: a reference
   const bool here_;            // made on the loop's thread
   bool decided_ = false;       // before it started
+  Slot* kept_ = nullptr;
 };
 
 // The result of `policy`, which is done.
@@ -117,6 +143,7 @@ Try<typename Policy::Result> resultOf(Policy& policy) noexcept {
 //
 //   Result                       the type of the result
 //   kKind                        for traces
+//   kFirstDecides                whether the first input is the result
 //   bool done() const            the result is decided
 //   void take(Slot&, index)      takes an input's result, while it is not done
 //   Try<Result> result()         once it is done
@@ -134,9 +161,29 @@ public:
   void runTask() noexcept override { start(); }
   void inputDone(Slot& slot) noexcept override {
     slotDone(slot, [this, &slot](std::size_t index) {
+      if constexpr (Policy::kFirstDecides) {
+        if (givesBack(*slot.upstream_)) {
+          this->keep(slot);
+          return true;
+        }
+      }
       policy_.take(slot, index);
       return decide();
     });
+  }
+  void fetchResult() noexcept override {
+    if constexpr (Policy::kFirstDecides) {
+      policy_.take(*this->kept(), this->indexOf(*this->kept()));
+      this->result_ = resultOf(policy_);
+    }
+  }
+  void leave() noexcept override {
+    if constexpr (Policy::kFirstDecides) {
+      if (this->kept() != nullptr && this->kept()->upstream_ != nullptr) {
+        discardInput(*this->kept());
+      }
+    }
+    this->free();
   }
   Node* stopHere(const Failure* reason) noexcept override {
     stop(reason);
@@ -147,6 +194,9 @@ public:
 
   // Its result, when the policy is done.
   bool decide() noexcept {
+    if (this->kept() != nullptr) {
+      return true;
+    }
     if (!policy_.done()) {
       return false;
     }
@@ -181,6 +231,13 @@ Future<typename Policy::Result> join(TaskQueue& loop, std::size_t count, Policy&
   fill(*node);
   node->launch(node->decide());
   return Access::future<R>(node);
+}
+
+// Whether an input is done with a value that goes back when nobody looks at it: then it stays where it is.
+template <class T>
+bool holdsItem(const Future<T>& future, const TaskQueue* loop) {
+  const Node* const node = Access::node(future);
+  return node != nullptr && node->loop_ == loop && loop->onLoopThread() && node->has(kDone) && givesBack(*node);
 }
 
 // Takes an input as far as that can be done without a node: brings it to `loop`; true when it is still pending.

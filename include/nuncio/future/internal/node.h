@@ -86,6 +86,8 @@ public:
   // The consumer has what it wants of it; what is left of its result nobody has looked at. Frees it. Not called where
   // the result has been taken, but for those that give back.
   virtual void leave() noexcept { free(); }
+  // kGivesBack: its result is to be taken now, and is to be where other nodes have it.
+  virtual void fetchResult() noexcept {}
   // What it is called in a trace, and the nodes that it waits for besides upstream_; null beyond the last.
   virtual const char* kind() const noexcept { return "then"; }
   virtual Node* waitsFor(std::size_t /*index*/) const noexcept { return nullptr; }
@@ -124,6 +126,12 @@ inline const Node& sourceOf(const Node& node) noexcept {
     source = source->upstream_;
   }
   return *source;
+}
+
+// Whether the result of `node`, which is done, is a value that goes back when nobody looks at it.
+inline bool givesBack(const Node& node) noexcept {
+  const Node& source = sourceOf(node);
+  return source.has(kGivesBack) && !source.has(kNoResult);
 }
 
 inline Block& blockOf(Node& node) noexcept {
@@ -249,6 +257,9 @@ Try<T> takeOtherResult(ResultNode<T>& node) noexcept {
     source->leave();
     source = next;
   }
+  if (source->has(kGivesBack) && !source->has(kNoResult)) {
+    source->fetchResult();
+  }
   Try<T> result = std::move(source->result_);
   if (source->has(kNoResult)) {
     result = failed<T>(source->loop_ != nullptr && source->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);
@@ -298,7 +309,7 @@ public:
 private:
   bool inputHasValue() const noexcept {
     const auto& source = static_cast<const ResultNode<T>&>(sourceOf(*this->upstream_));
-    return !source.has(kNoResult) && source.result_.hasValue();
+    return !source.has(kNoResult) && (source.has(kGivesBack) || source.result_.hasValue());
   }
   void destroy() noexcept override { this->~PassNode(); }
 

@@ -123,9 +123,14 @@ public:
   WaitList(TaskQueue& loop, const char* name, void* owner, void (*left)(void* owner))
       : loop_(loop), name_(name), owner_(owner), left_(left) {}
   WaitList(TaskQueue& loop, const char* name) : WaitList(loop, name, nullptr, [](void*) {}) {}
-  // One whose waiters get items, by hand(): a waiter whose future is dropped leaves the line.
+  // One whose waiters get items, by hand(): a waiter whose future is dropped leaves the line. `left`: called also when
+  // an item has come back, and nobody waits for it.
   struct OfItems {};
-  WaitList(TaskQueue& loop, const char* name, OfItems /*tag*/) : WaitList(loop, name) { has_items_ = true; }
+  WaitList(TaskQueue& loop, const char* name, OfItems /*tag*/, void* owner, void (*left)(void* owner))
+      : WaitList(loop, name, owner, left) {
+    has_items_ = true;
+  }
+  WaitList(TaskQueue& loop, const char* name, OfItems tag) : WaitList(loop, name, tag, nullptr, [](void*) {}) {}
   WaitList(const WaitList&) = delete;
   WaitList& operator=(const WaitList&) = delete;
   ~WaitList() {
@@ -273,6 +278,7 @@ private:
       before = before->previous_;
     }
     returned_.addAfter(before, waiter);
+    left_(owner_);
   }
 
   TaskQueue& loop_;  // kept by the primitive
