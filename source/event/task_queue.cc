@@ -218,14 +218,19 @@ bool TaskQueue::shutdownRound() {
 }
 
 bool TaskQueue::endShutdown(bool force) {
-  const MutexLock lock(remote_->lock);
-  if (!remote_->late.empty() && !force) {
-    return false;
+  {
+    const MutexLock lock(remote_->lock);
+    if (!remote_->late.empty() && !force) {
+      return false;
+    }
+    if (!ended()) {
+      owner_.store(kNoThread, std::memory_order_relaxed);
+      references_.fetch_add(std::exchange(local_references_, 0), std::memory_order_relaxed);  // kOpen is there still
+      ended_.store(true, std::memory_order_release);
+    }
   }
-  if (!ended()) {
-    owner_.store(kNoThread, std::memory_order_relaxed);
-    references_.fetch_add(std::exchange(local_references_, 0), std::memory_order_relaxed);  // kOpen is there still
-    ended_.store(true, std::memory_order_release);
+  if (force && enter(nullptr)) {  // what came last is refused by a visit
+    leave();
   }
   return true;
 }

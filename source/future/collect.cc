@@ -29,7 +29,7 @@ void Join::launch(bool decided) noexcept {
 
 void Join::start() noexcept {
   if (!here_) {
-    node_.unset(kQueued);
+    node_.unset(kQueued | kOnItsWay);
     for (std::size_t i = 0; i < count_; ++i) {
       if (slots_[i].upstream_ != nullptr) {
         attachHere(*slots_[i].upstream_, slots_[i]);

@@ -46,8 +46,9 @@ struct AsyncScopeOptions {
 // nobody joins. A child that was asked to stop counts as no failure, whatever comes of it.
 //
 // Threads: the dispatcher's only; the children's futures are brought to it. Lifetime: its destructor asks the children
-// that are left to stop, and does not wait; they may outlive it. Those who wait for join() then fail with Cancelled
-// when all have ended. A dispatcher that shuts down ends them all.
+// that are left to stop, and does not wait; they may outlive it while another dispatcher has not answered, so that a
+// child must own what it uses there. Those who wait for join() then fail with Cancelled when all have ended. A
+// dispatcher that shuts down ends them all.
 // Cost: a child that is pending a stage and an allocation, both freed when it ends; spawning and ending take constant
 // time, whatever the number of children. A ready one allocates nothing.
 class AsyncScope {

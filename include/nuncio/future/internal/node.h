@@ -57,6 +57,7 @@ enum NodeFlags : uint16_t {
   kSeen = 256,        // for the search of circles
   kCleansUp = 512,    // what it started is not to be asked to stop: it was cancelled before
   kGivesBack = 1024,  // what of its result nobody has taken goes back to where it came from
+  kOnItsWay = 2048,   // queued, by another thread: it may be in a list that is not the loop thread's
 };
 
 // A stage of a chain. As a task: what it waits for is done. On the loop's thread.
