@@ -89,11 +89,13 @@ void Node::free() noexcept {
   if (--block.nodes != 0) {
     return;
   }
-  if (block.origin == nullptr) {
-    freeBlock(&block);
-  } else if (block.origin->consumerGone()) {
-    freeOrigin(block.origin->node());
+  if (block.origin != nullptr) {
+    if (!block.origin->consumerGone()) {
+      return;
+    }
+    reinterpret_cast<Node*>(reinterpret_cast<std::byte*>(&block) + kBlockHeader)->destroy();  // the first node
   }
+  freeBlock(&block);
 }
 
 void freeOrigin(Node& node) noexcept {

@@ -48,8 +48,6 @@ void callHandler(OriginBase::CancelHandler& handler, const Failure* reason) noex
 
 }  // namespace
 
-OriginBase::~OriginBase() { delete on_cancel_.load(std::memory_order_relaxed); }
-
 OriginBase::Settled OriginBase::settle(bool stays) noexcept {
   const uint32_t before = state_.fetch_or(kSet, std::memory_order_acq_rel);
   if ((before & (kStopped | kLinked)) == kStopped) {

@@ -114,7 +114,7 @@ Node* Fulfil<T>::consumer() const noexcept {
 
 // The future of `origin`, which has none yet, on `loop`. `shared`: see bind().
 template <class T>
-Future<T> bound(Origin<T>& origin, TaskQueue& loop, bool shared) {
+[[gnu::always_inline]] inline Future<T> bound(Origin<T>& origin, TaskQueue& loop, bool shared) {
   if (origin.bind(loop, shared)) [[likely]] {
     return Access::future<T>(&origin);
   }

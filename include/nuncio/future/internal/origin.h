@@ -146,7 +146,11 @@ public:
 protected:
   enum Phase : uint8_t { kPending, kStopping };  // of the node
 
-  ~OriginBase();
+  ~OriginBase() {
+    if (on_cancel_.load(std::memory_order_relaxed) != nullptr) [[unlikely]] {
+      forgetCancelHandler();
+    }
+  }
   Node* stopBound(const Failure* reason) noexcept;
   // In kStopping: runs what is to run when it is cancelled, and completes.
   void runStopping() noexcept;
