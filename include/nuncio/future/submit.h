@@ -86,7 +86,7 @@ auto submit(Target& target, F&& f, std::source_location place = std::source_loca
     return future;
   }
   future_internal::Access::linkNew(promise);
-  Try<U> failure = future_internal::failed<U>(Reason::NoMemory);
+  Try<U> failure;
   try {
     future_internal::Submitted<U, std::decay_t<F>> job(std::move(promise), std::forward<F>(f));
     if (target.post(std::move(job)) || !future_internal::alive(target)) {
@@ -97,7 +97,7 @@ auto submit(Target& target, F&& f, std::source_location place = std::source_loca
     failure = Try<U>(std::current_exception());
   }
   std::move(future).detach();
-  return SemiFuture<U>(std::move(failure), place);
+  return SemiFuture<U>(failure.ready() ? std::move(failure) : future_internal::failed<U>(Reason::NoMemory), place);
 }
 
 }  // namespace nuncio
