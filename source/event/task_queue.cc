@@ -206,13 +206,13 @@ bool TaskQueue::shutdownRound() {
     any = waiting_.first().endFutileWaits(waiting_);
   }
   LinkedList<PendingOperation> looked_at;  // each may be gone when the next one is looked at
-  while (!any && !asked_.empty()) {
-    PendingOperation& asked = asked_.takeFirst();
+  while (!any && !unanswered_.empty()) {
+    PendingOperation& asked = unanswered_.takeFirst();
     looked_at.add(asked);
     any = asked.endFutileWait();
   }
   while (!looked_at.empty()) {
-    asked_.add(looked_at.takeFirst());
+    unanswered_.add(looked_at.takeFirst());
   }
   return any;
 }

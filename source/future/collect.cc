@@ -29,7 +29,7 @@ void Join::launch(bool decided) noexcept {
 
 void Join::start() noexcept {
   if (!here_) {
-    node_.unset(kQueued | kOnItsWay);
+    node_.unset(kQueued | kDelivered);
     for (std::size_t i = 0; i < count_; ++i) {
       if (slots_[i].upstream_ != nullptr) {
         attachHere(*slots_[i].upstream_, slots_[i]);
@@ -80,18 +80,24 @@ void Join::stop(const Failure* reason) noexcept {
 }
 
 void Join::endSlot(Slot& slot) noexcept {
-  if (node_.phase_ == kWaiting) {  // the loop shuts down
+  const bool has_input = slot.upstream_ != nullptr;  // else it was taken out of a circle
+  if (node_.phase_ == kWaiting) {                    // the loop shuts down
     node_.set(kNoResult);
-    waiting_ -= slot.upstream_ == nullptr ? 1 : 0;  // it was taken out of a circle
+    waiting_ -= has_input ? 0 : 1;
     finish();
-  } else if (!slot.upstream_->has(kDone)) {
+    return;
+  }
+  if (has_input && !slot.upstream_->has(kDone)) {
+    node_.loop_->addWaiting(slot);  // perhaps for itself
     askToStop(slot.upstream_, reason_);
-  } else {
+    return;
+  }
+  if (has_input) {
     discardInput(slot);
-    if (--waiting_ == 0) {
-      node_.phase_ = kFinished;
-      complete(node_);
-    }
+  }
+  if (--waiting_ == 0) {
+    node_.phase_ = kFinished;
+    complete(node_);
   }
 }
 

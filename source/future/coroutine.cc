@@ -88,7 +88,7 @@ bool TaskAwaiter::await_suspend(std::coroutine_handle<> /*frame*/) noexcept {
   if (coroutine_.run != nullptr) {
     coroutine_.run->outcome = CoroutineRun::Outcome::Left;
   }
-  set(kOnItsWay);
+  set(kDelivered);
   loop_->deliver(*this);  // it may have gone on already, on another thread
   return true;
 }

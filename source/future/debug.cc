@@ -55,6 +55,9 @@ void reportCircle(const Node& node) noexcept {
         }
         other = other->consumer();
       } while (other != nullptr && other != &node);  // null: it goes on on another loop
+      if (other == nullptr) {
+        absl::StrAppend(&circle, "\n... and on, by way of another dispatcher");
+      }
       NUNCIO_LOG(Future, err, "futures wait for each other, each for the one before, the first for the last:{}",
                  circle);
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): without memory nothing is said

@@ -93,7 +93,8 @@ void Node::free() noexcept {
     if (!block.origin->consumerGone()) {
       return;
     }
-    reinterpret_cast<Node*>(reinterpret_cast<std::byte*>(&block) + kBlockHeader)->destroy();  // the first node
+    // Not origin->node(), which has to be looked for: the block's first node stands behind its header.
+    reinterpret_cast<Node*>(reinterpret_cast<std::byte*>(&block) + kBlockHeader)->destroy();
   }
   freeBlock(&block);
 }
@@ -188,7 +189,7 @@ void askToStop(Node* node, const Failure* reason) noexcept {
     node->set(kCancelled | kEnding);
     if (node->has(kQueued)) {
       // What it waited for is done, so that only its own end is left; at once, unless it is still on its way here.
-      if (!node->has(kOnItsWay) && node->linked()) {
+      if (!node->has(kDelivered) && node->linked()) {
         node->loop_->addEnding(*node);
       }
       return;
@@ -220,10 +221,13 @@ bool Node::endFutileWaits(LinkedList<Task>& waiting) noexcept {
   if (waits == nullptr) {
     return false;
   }
-  reportCircle(*waits);
-  while (!waits->mayGoWithout()) {
+  for (const Node* const first = waits; !waits->mayGoWithout();) {
     waits = waits->consumer();
+    if (waits == first) {
+      return false;  // it goes through a promise, which ends it: see OriginBase::endFutileWait()
+    }
   }
+  reportCircle(*waits);
   detachUpstream(*waits, /*quiet=*/true);
   waits->set(kCancelled);
   queueTask(*waits);

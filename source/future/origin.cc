@@ -13,23 +13,30 @@
 namespace nuncio::future_internal {
 namespace {
 
-// Whether those who wait for `from` one after the other come to `to`.
-bool leadsTo(const Node& from, const Node& to, int hops) noexcept {
+// Whether those who wait for `from` one after the other come to `to`. If so, calls `found`, while the loops on the way
+// are visited: what the end of a visit runs may have to do with any of them.
+template <class Found>
+bool leadsTo(const Node& from, const Node& to, int hops, Found found) noexcept {
   constexpr int kMaxHops = 100;
   const Node* slow = &from;  // when the others meet it again, they go round without `to`
   bool step = false;
   for (const Node* node = &from;; step = !step) {
     if (TaskQueue* const other = node->consumersLoop(); other != nullptr && !other->onLoopThread()) {
       const TaskQueue::Visit visit(other);
-      return hops < kMaxHops && visit.admitted() && node->consumer() != nullptr &&
-             (node->consumer() == &to || leadsTo(*node->consumer(), to, hops + 1));
+      const Node* const next = hops < kMaxHops && visit.admitted() ? node->consumer() : nullptr;
+      if (next == &to) {
+        found();
+        return true;
+      }
+      return next != nullptr && leadsTo(*next, to, hops + 1, found);
     }
     node = node->consumer();
-    if (node == nullptr || node == &to) {
-      return node != nullptr;
+    if (node == &to) {
+      found();
+      return true;
     }
     slow = step ? slow->consumer() : slow;
-    if (node == slow) {
+    if (node == nullptr || node == slow) {
       return false;
     }
   }
@@ -225,7 +232,7 @@ void OriginBase::runStopping() noexcept {
 void OriginBase::abandonOperation() noexcept {
   const uint32_t before = state_.fetch_or(kStopped, std::memory_order_seq_cst);
   if ((before & (kLinked | kSet)) == kLinked) {
-    node().loop_->addAsked(*this);  // until it answers, which may be at once
+    node().loop_->addUnanswered(*this);  // until it answers, which may be at once
     if ((before & kStopped) == 0) {
       if (Node* const next = askProducer(nullptr); next != nullptr) {
         cancelNode(next);
@@ -245,15 +252,13 @@ void OriginBase::abandonOperation() noexcept {
 
 // What waits for itself through a promise, perhaps by way of other loops: those that have ended can be looked at.
 bool OriginBase::endFutileWait() noexcept {
-  if (!leadsTo(node(), node(), /*hops=*/0)) {
-    return false;
-  }
-  reportCircle(node());
-  unlist();
-  state_.fetch_and(~uint32_t{kLinked}, std::memory_order_relaxed);  // an answer comes too late
-  node().set(kNoResult);
-  complete(node());
-  return true;
+  return leadsTo(node(), node(), /*hops=*/0, [this] {
+    reportCircle(node());
+    unlist();
+    state_.fetch_and(~uint32_t{kLinked}, std::memory_order_relaxed);  // an answer comes too late
+    node().set(kNoResult);
+    complete(node());
+  });
 }
 
 void OriginBase::delivered() noexcept {

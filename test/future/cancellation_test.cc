@@ -468,6 +468,43 @@ TEST_F(CancellationTest, UncancellableGoesOnWhenItIsCancelled) {
   EXPECT_EQ(seen, 5);
 }
 
+TEST_F(CancellationTest, BothWaitForTheFutureThatAFunctionReturns) {
+  for (const bool cancelled : {false, true}) {
+    Promise<int> outer;
+    Promise<int> inner;
+    const auto chain = [&] {
+      return outer.future(*dispatcher_).then([&](int) {
+        return inner.future(*dispatcher_).then([](int value) { return value; });
+      });
+    };
+    Future<int> uncancelled = uncancellable(chain());
+    outer.setValue(1);
+    turn();
+    if (cancelled) {
+      uncancelled.cancel();
+      EXPECT_EQ(codeOf(uncancelled), absl::StatusCode::kCancelled);
+      EXPECT_FALSE(inner.done());
+    }
+    inner.setValue(2);
+    turn();
+    EXPECT_TRUE(cancelled || *uncancelled.result() == 2);
+
+    outer = Promise<int>();
+    inner = Promise<int>();
+    Future<int> abandoned = abandon(chain());
+    outer.setValue(1);
+    turn();
+    if (cancelled) {
+      abandoned.cancel();
+      EXPECT_TRUE(inner.done());
+    } else {
+      inner.setValue(2);
+      turn();
+      EXPECT_EQ(*abandoned.result(), 2);
+    }
+  }
+}
+
 TEST_F(CancellationTest, BothPassOnResultsAndFailures) {
   Promise<int> value;
   Promise<int> failure;

@@ -18,6 +18,7 @@
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/time.h"
 #include "test/future/primitive_fixture.h"
+#include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/lifetime_probe.h"
 
 namespace nuncio::test {
@@ -342,7 +343,7 @@ TEST_F(QueueTest, NoItemIsLostWherePopsAreDroppedCancelledOrReadAtAnyMoment) {
   const uint64_t seed = testSeed();
   SCOPED_TRACE(testing::Message() << "NUNCIO_TEST_SEED=" << seed);
   std::mt19937_64 random(seed);
-  Queue<int> queue(*dispatcher_, 1'000);
+  Queue<int> queue(*dispatcher_, 3);
   std::vector<Future<int>> pops;
   int sent = 0;
   int64_t sum = 0;
@@ -469,8 +470,8 @@ void forEachWinner(Dispatcher& dispatcher, Check check) {
         won(collectAny(std::move(both)));
       } else {
         auto inner = anyOf(std::move(other), std::move(item));
-        won(collectAny(Promise<void>().future(dispatcher).then([] {}),
-                       within(std::move(inner), std::chrono::hours(1))));
+        Promise<void> silent;
+        won(collectAny(silent.future(dispatcher), within(std::move(inner), std::chrono::hours(1))));
       }
     }
   }
@@ -502,6 +503,104 @@ TEST_F(QueueTest, AnItemThatHasWonComesBackWhereTheNextStageIsCancelledBeforeItR
     EXPECT_FALSE(ran);
     EXPECT_EQ(1u, queue.size());
   });
+}
+
+TEST_F(QueueTest, AnItemComesBackWhereTheFunctionThatWaitsForItsTurnIsCancelled) {
+  Queue<int> queue(*dispatcher_, 10);
+  EXPECT_TRUE(queue.tryPush(1));
+  Promise<void> start;
+  Future<void> first = start.future(*dispatcher_).then([&] {
+    Future<void> reader = queue.pop().then([](int) { ADD_FAILURE() << "ran before its turn"; });
+    reader.cancel();
+  });
+  Promise<void> also;
+  Future<void> queued = also.future(*dispatcher_).then([] {});
+  dispatcher_->post([&] {
+    start.setValue();
+    also.setValue();
+  });
+  drain();
+  EXPECT_TRUE(first.isReady());
+  EXPECT_EQ(1u, queue.size());
+}
+
+Future<int> popCancelled(Dispatcher& /*dispatcher*/, Queue<int>& queue, Future<int>& itself) {
+  co_await yield();
+  itself.cancel();
+  Future<int> item = queue.pop();
+  const int value = co_await std::move(item);
+  ADD_FAILURE() << "went on";
+  co_return value;
+}
+
+TEST_F(QueueTest, AnItemComesBackFromACoroutineThatWasCancelledBeforeItWaited) {
+  Queue<int> queue(*dispatcher_, 10);
+  EXPECT_TRUE(queue.tryPush(1));
+  Future<int> coroutine;
+  coroutine = popCancelled(*dispatcher_, queue, coroutine);
+  drain();
+  EXPECT_EQ(1u, queue.size());
+}
+
+TEST_F(QueueTest, AnItemComesBackFromAFunctionThatReturnedIt) {
+  Queue<int> queue(*dispatcher_, 10);
+  EXPECT_TRUE(queue.tryPush(1));
+  Promise<void> promise;
+  {
+    Future<int> future = promise.future(*dispatcher_).then([&] { return queue.pop(); });
+    promise.setValue();
+    drain();
+    EXPECT_EQ(0u, queue.size());
+  }
+  EXPECT_EQ(1u, queue.size());
+}
+
+Future<int> atOnce(int value) { co_return value; }
+
+TEST_F(QueueTest, TheFirstOfTwoThatEndedWhereNoLoopRunsWins) {
+  EXPECT_EQ(1, std::get<0>(*anyOf(atOnce(1), atOnce(2)).get()));
+  std::vector<Future<int>> both;
+  both.push_back(atOnce(1));
+  both.push_back(atOnce(2));
+  EXPECT_EQ(0u, collectAny(std::move(both)).get()->first);
+}
+
+TEST(QueueThreadsTest, AnItemWinsOverAFutureOfAnotherDispatcher) {
+  DispatcherPtr worker = createDispatcher({.name = "worker"});
+  DispatcherThread thread(*worker);
+  DispatcherPtr dispatcher = createDispatcher({.name = "here"});
+  for (const int way : {0, 1, 2, 3}) {
+    for (int i = 0; i < 200; ++i) {
+      Queue<int> queue(*dispatcher, 10);
+      Promise<int> never;
+      std::size_t won = 0;  // 1 and more: the index
+      dispatcher->post([&] {
+        EXPECT_TRUE(queue.tryPush(1));
+        Future<int> item = queue.pop();
+        Future<int> other = never.semiFuture().via(*worker).then([](int value) { return value; });
+        const auto note = [&won](const auto& result) { won = result.index() + 1; };
+        if (way == 0) {
+          anyOf(std::move(item), std::move(other)).then(note).detach();
+        } else if (way == 1) {
+          anyOf(std::move(other), std::move(item)).then(note).detach();
+        } else if (way == 2) {
+          collectAny(std::move(item), std::move(other)).then(note).detach();
+        } else {
+          std::vector<Future<int>> both;
+          both.push_back(std::move(item));
+          both.push_back(std::move(other));
+          collectAny(std::move(both))
+              .then([&won](const std::pair<std::size_t, Try<int>>& result) { won = result.first + 1; })
+              .detach();
+        }
+      });
+      while (won == 0) {
+        dispatcher->run(RunType::NonBlock);
+      }
+      EXPECT_EQ(won, way == 1 ? 2u : 1u);
+      EXPECT_TRUE(queue.empty());
+    }
+  }
 }
 
 TEST_F(QueueTest, AnItemThatHasWonIsTheResult) {

@@ -137,7 +137,7 @@ public:
 
   void addPending(PendingOperation& operation) { pending_.add(operation); }
   // One that has been abandoned, and is done only when it is answered.
-  void addAsked(PendingOperation& operation) { asked_.add(operation); }
+  void addUnanswered(PendingOperation& operation) { unanswered_.add(operation); }
 
   // Shutting down, or gone: continuations do not run any more.
   bool closing() const { return closing_; }
@@ -301,7 +301,7 @@ private:
   LinkedList<Task> ending_;
   LinkedList<Task> waiting_;
   LinkedList<PendingOperation> pending_;
-  LinkedList<PendingOperation> asked_;
+  LinkedList<PendingOperation> unanswered_;
   uint32_t ending_scopes_ = 0;  // that are open, nested
   const uint32_t in_place_batch_;
   uint32_t in_place_left_;      // before the next look at the clock; 0: no more in this iteration

@@ -164,10 +164,10 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
       policy.add(i, takeReady(futures[i]));
     }
   }
-  bool wait = !policy.done();
-  if (!wait) {
-    for (Future<T>& future : futures) {
-      wait = hasToEnd(future, loop) || wait;
+  bool wait = kept != Join::kNone || !policy.done();
+  if (kept != Join::kNone || policy.done()) {
+    for (std::size_t i = 0; i < futures.size(); ++i) {
+      wait = (i != kept && hasToEnd(futures[i], loop)) || wait;
     }
   }
   Future<typename Policy::Result> joined;

@@ -237,6 +237,16 @@ private:
 
   future_internal::WaitResult waitFor(int64_t nanoseconds);
 
+  // An item for a function that has to wait its turn stays where it is: from there it goes back when nobody looks at
+  // it.
+  bool keepsItem() const {
+    if (!pending()) {
+      return false;
+    }
+    TaskQueue* const loop = node()->loop_;
+    return loop != nullptr && loop->onLoopThread() && node()->has(future_internal::kDone) &&
+           future_internal::givesBack(*node()) && !future_internal::InPlace::allowed(loop);
+  }
   bool doneHere() const {
     if (!pending()) {
       return false;
@@ -317,7 +327,9 @@ private:
   [[gnu::noinline]] Future<typename Op::Result> chainLater(Op op, std::source_location place) {
     using U = typename Op::Result;
     const bool asked = result_.ready();  // whether it may run in place: it may not
-    settle();
+    if (!keepsItem()) {
+      settle();
+    }
     if (result_.ready()) {
       if (loop_ == nullptr && TaskQueue::current() != nullptr) {  // so that it has to wait its turn
         loop_ = TaskQueue::current();
@@ -369,6 +381,9 @@ private:
   }
 
   Future<T> viaLoop(TaskQueue& loop, const std::source_location& place) && {
+    if (pending() && node()->loop_ == &loop) {  // also when it is done: nobody has looked at its result
+      return std::move(*this);
+    }
     settle();
     if (result_.ready()) {
       loop.retain();
@@ -376,7 +391,7 @@ private:
       loop_ = &loop;
       return std::move(*this);
     }
-    if (!pending() || node()->loop_ == &loop) {
+    if (!pending()) {
       return std::move(*this);
     }
     return std::move(*this).semi(place).viaLoop(loop);

@@ -27,7 +27,7 @@ Failure* closedToPop() noexcept;
 // A capacity of 0: a rendezvous, each push waits until a pop takes its item. Those who wait are served first in, first
 // out. Cancelling a push that waits takes its item out. No item is lost: cancelling or dropping a pop leaves the items
 // to the others, and an item that was handed to it already goes back to the front, unless somebody has looked at it:
-// the function of a then(), a coroutine that goes on, isReady(), result() or get(). So anyOf(stop, queue.pop()) and
+// the function of a then(), a coroutine that goes on, result() or get(). So anyOf(stop, queue.pop()) and
 // within(queue.pop(), d) may lose a pop, but not its item; nor is an item lost with an anyOf() that it has won, when
 // that is cancelled or dropped in turn.
 //

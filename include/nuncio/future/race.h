@@ -34,7 +34,8 @@ namespace nuncio {
 // T moves without throwing. A race that was moved from may be assigned to, or destroyed. Threads: the dispatcher's
 // only; the futures are brought to it. Lifetime: its destructor asks those that have not come to stop, and does not
 // wait for them; who waits for next() then gets Cancelled when all have ended. What was not read is destroyed; its
-// failures are not logged. Cost: a future that is added a stage and an allocation; all take constant time.
+// failures are not logged. Cost: a future that is added a stage and an allocation, a next()
+// a block of the loop's pool; all take constant time.
 template <class T>
 class [[nodiscard]] Race {
 public:
@@ -72,8 +73,9 @@ public:
     return state_->add(std::move(future), place);
   }
 
-  // The next result; nullopt when all have come and were read. Several may wait for it; first come, first served.
-  // Cancelling one of them leaves the result to the others.
+  // The next result; nullopt when all have come, and each was read, or handed to another next(). (Should that one give
+  // it back, it is the next to be read: see buffered().) Without memory: ResourceExhausted, and the result stays.
+  // Several may wait for it; first come, first served. Cancelling one of them leaves the result to the others.
   Future<std::optional<Item>> next(std::source_location place = std::source_location::current()) {
     checkThread("Race::next");
     return state_->next(place);
@@ -206,7 +208,7 @@ private:
     watchers.finishAll();
   }
 
-  // A result that was handed out, or the turn of one who waits.
+  // A result has come back, and nobody waits for it; or a reader has left.
   static void cameBack(void* state) {
     State& self = *static_cast<State*>(state);
     if (self.buffered() != 0) {
@@ -225,7 +227,7 @@ private:
     }
   }
 
-  Readers readers_;  // the same
+  Readers readers_;  // wait for a result; those that got one give it back
   std::size_t added_ = 0;
   LinkedList<Runner> unread_;  // those that have come
   std::size_t buffered_ = 0;   // how many

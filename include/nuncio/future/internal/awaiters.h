@@ -135,8 +135,11 @@ public:
   FutureAwaiter& operator=(const FutureAwaiter&) = delete;
 
   bool await_ready() {
+    if (coroutine_.cancelled) {
+      return false;  // it does not look at what it would get
+    }
     Access::settle(future_);
-    return !coroutine_.cancelled && Access::node(future_) == nullptr;  // ready, or no future
+    return Access::node(future_) == nullptr;  // ready, or no future
   }
 
   // False: it is ready after all. A coroutine that has been cancelled waits, too: until what it would have waited for

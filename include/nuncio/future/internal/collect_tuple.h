@@ -111,9 +111,9 @@ Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indic
   std::size_t kept = Join::kNone;  // the index of one that decides, and is not taken
   (takeIfReady<kIndex>(policy, futures, loop, kept), ...);
   Future<typename Policy::Result> joined;
-  bool wait = !policy.done();
-  if (!wait) {
-    static_cast<void>(((wait = hasToEnd(futures, loop) || wait), ...));
+  bool wait = kept != Join::kNone || !policy.done();
+  if (kept != Join::kNone || policy.done()) {
+    static_cast<void>(((wait = (kIndex != kept && hasToEnd(futures, loop)) || wait), ...));
   }
   if (!wait) {
     joined = readyOn(loop, resultOf(policy), place);

@@ -15,7 +15,7 @@ inline void startNode(Node& node) noexcept {
   if (node.loop_->onLoopThread()) {
     node.runTask();
   } else {
-    node.set(kQueued | kOnItsWay);
+    node.set(kQueued | kDelivered);
     node.loop_->deliver(node);
   }
 }

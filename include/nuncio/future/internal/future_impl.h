@@ -107,6 +107,15 @@ struct Access {
   }
 };
 
+// Whether the future is done on `loop`, whose thread this is, with a value that goes back when nobody looks at it: then
+// it stays where it is for as long as that can be.
+template <class T>
+bool holdsItem(const Future<T>& future, const TaskQueue* loop) {
+  const Node* const node = Access::node(future);
+  return loop != nullptr && node != nullptr && node->loop_ == loop && loop->onLoopThread() && node->has(kDone) &&
+         givesBack(*node);
+}
+
 template <class T>
 Node* Fulfil<T>::consumer() const noexcept {
   return Access::boundNode(promise);
@@ -173,6 +182,10 @@ template <class T, class Op>
 template <class AnyFuture>
 void Stage<T, Op>::future(AnyFuture&& inner) noexcept {
   Future<U> here = future_internal::onLoop(std::forward<AnyFuture>(inner), this->loop_);
+  if (holdsItem(here, this->loop_)) {
+    inner_ = Access::takeNode(here);
+    return;
+  }
   Access::settle(here);
   if (here.isReady() || !here.valid()) {
     this->result_ = here.valid() ? Access::takeResult(here) : failed<U>(Reason::Invalid);

@@ -13,8 +13,8 @@
 // A node that waits for many; for collect.h. An array of slots, one an input, is all that it allocates beside itself.
 namespace nuncio::future_internal {
 
-// What waits for one input; its downstream_ is the join. As a task: the input is done, or is to be asked to stop. A
-// cache line, which is worth a twentieth of a collect.
+// What waits for one input; its downstream_ is the join. As a task: the input is done, or is to be asked to stop. As
+// large as a cache line, which is worth a twentieth of a collect.
 class Slot final : public Node {
 public:
   explicit Slot(Node& join) { downstream_ = &join; }
@@ -24,10 +24,12 @@ public:
 private:
   void destroy() noexcept override {}
 };
+static_assert(sizeof(Slot) <= 64);
 
 // What joins of all types have in common. It takes the results of inputs as they come, until they decide its own
 // result. Then it asks the other inputs to stop, and is done when they have ended. Each slot asks as a task of its own,
-// so that joins of joins need no deeper stack. On the loop's thread, but for add() and launch().
+// so that joins of joins need no deeper stack; only a result that stays where it is (see keep()) is fetched through as
+// many calls as its type has joins. On the loop's thread, but for add() and launch().
 class Join {
 public:
   // Memory for slots; null without memory.
@@ -143,7 +145,7 @@ Try<typename Policy::Result> resultOf(Policy& policy) noexcept {
 //
 //   Result                       the type of the result
 //   kKind                        for traces
-//   kFirstDecides                whether the first input is the result
+//   kFirstDecides                the first input that is done is the result, so that it may stay where it is
 //   bool done() const            the result is decided
 //   void take(Slot&, index)      takes an input's result, while it is not done
 //   Try<Result> result()         once it is done
@@ -231,13 +233,6 @@ Future<typename Policy::Result> join(TaskQueue& loop, std::size_t count, Policy&
   fill(*node);
   node->launch(node->decide());
   return Access::future<R>(node);
-}
-
-// Whether an input is done with a value that goes back when nobody looks at it: then it stays where it is.
-template <class T>
-bool holdsItem(const Future<T>& future, const TaskQueue* loop) {
-  const Node* const node = Access::node(future);
-  return node != nullptr && node->loop_ == loop && loop->onLoopThread() && node->has(kDone) && givesBack(*node);
 }
 
 // Takes an input as far as that can be done without a node: brings it to `loop`; true when it is still pending.

@@ -57,7 +57,7 @@ private:
 
   void start() noexcept {
     this->phase_ = kWaiting;
-    this->unset(kQueued | kOnItsWay);
+    this->unset(kQueued | kDelivered);
     attachHere(*inner_, *this);
     this->upstream_ = nullptr;  // so that whoever asks this to stop asks no further
     if (this->has(kQueued)) {

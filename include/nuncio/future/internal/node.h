@@ -57,7 +57,7 @@ enum NodeFlags : uint16_t {
   kSeen = 256,        // for the search of circles
   kCleansUp = 512,    // what it started is not to be asked to stop: it was cancelled before
   kGivesBack = 1024,  // what of its result nobody has taken goes back to where it came from
-  kOnItsWay = 2048,   // queued, by another thread: it may be in a list that is not the loop thread's
+  kDelivered = 2048,  // queued, by another thread: it may be in a list that is not the loop thread's
 };
 
 // A stage of a chain. As a task: what it waits for is done. On the loop's thread.
@@ -261,10 +261,10 @@ Try<T> takeOtherResult(ResultNode<T>& node) noexcept {
   if (source->has(kGivesBack) && !source->has(kNoResult)) {
     source->fetchResult();
   }
-  Try<T> result = std::move(source->result_);
-  if (source->has(kNoResult)) {
-    result = failed<T>(source->loop_ != nullptr && source->loop_->closing() ? Reason::LoopGone : Reason::Cancelled);
-  }
+  // Without a result: what there is is the producer's still.
+  Try<T> result = !source->has(kNoResult)                                ? std::move(source->result_)
+                  : source->loop_ != nullptr && source->loop_->closing() ? failed<T>(Reason::LoopGone)
+                                                                         : failed<T>(Reason::Cancelled);
   source->leave();
   return result;
 }

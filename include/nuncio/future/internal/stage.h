@@ -127,6 +127,8 @@ private:
     } else if (this->has(kCancelled)) {
       discardInput(*this);
       this->set(kNoResult);
+    } else if (givesBack(*this->upstream_)) {
+      this->set(kPasses);
     } else {
       this->result_ = takeInput<U>(*this);
     }
@@ -140,7 +142,10 @@ private:
       cancelNode(&inner);
     }
     Node* consumer = this->downstream_;
-    if (consumer == nullptr && this->has(kDropped)) {
+    if (consumer != nullptr && consumer->upstream_ != this) {
+      consumer = nullptr;  // it knows this in another way, as a LetGoNode does
+    }
+    if (this->downstream_ == nullptr && this->has(kDropped)) {
       dropFromHandle(inner, this->has(kQuiet));
       this->leave();
       return;

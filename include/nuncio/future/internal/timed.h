@@ -35,7 +35,7 @@ protected:
 
   void start(void (*expired)(Node& node)) noexcept {
     this->phase_ = kWaiting;
-    this->unset(kQueued | kOnItsWay);
+    this->unset(kQueued | kDelivered);
     attachHere(*this->upstream_, *this);
     if (this->has(kCancelled) || this->loop_->ended()) {  // then there are no timers any more
       cancelNode(this->upstream_);
