@@ -82,6 +82,17 @@ protected:
     co_return value;
   }
 
+  Future<int> awaitsElsewhere(Dispatcher& home, Dispatcher& away, bool comes_back, Future<int>& future,
+                              Probe /*parameter*/) {
+    const Probe variable = probe();
+    co_await resumeOn(away);
+    if (comes_back) {
+      co_await resumeOn(home);
+    }
+    const int value = co_await std::move(future);
+    co_return value;
+  }
+
   // Asks `both` to stop, and waits for its end.
   Future<int> awaitsEnd(Dispatcher& /*dispatcher*/, Future<std::tuple<int, int>>& both, Future<void>& ended,
                         Probe /*parameter*/) {
@@ -242,6 +253,48 @@ TEST_F(FutureCirclesTest, ACircleThroughAPromiseBesideACoroutineThatWaitsForAnot
   dispatcher_->shutdown();
   EXPECT_GT(living_, 0) << "the other has not answered";
   other->shutdown();
+  EXPECT_EQ(living_, 0);
+}
+
+TEST_F(FutureCirclesTest, ACoroutineThatAwaitsItselfElsewhere) {
+  for (const bool comes_back : {false, true}) {
+    for (const bool home_first : {false, true}) {
+      DispatcherPtr home = createDispatcher({.name = "home"});
+      DispatcherPtr away = createDispatcher({.name = "away"});
+      home->run(RunType::NonBlock);
+      away->run(RunType::NonBlock);
+      Future<int> self;
+      self = awaitsElsewhere(*home, *away, comes_back, self, probe());
+      for (int i = 0; i < 4; ++i) {
+        away->run(RunType::NonBlock);
+        home->run(RunType::NonBlock);
+      }
+      EXPECT_EQ(living_, 2);
+      (home_first ? home : away).reset();
+      (home_first ? away : home).reset();
+      EXPECT_EQ(living_, 0);
+    }
+  }
+}
+
+// The search of circles does not follow a promise whose future has gone.
+TEST_F(FutureCirclesTest, APromiseThatWasCancelledLeadsNowhere) {
+  DispatcherPtr other = createDispatcher({.name = "other"});
+  other->run(RunType::NonBlock);
+  Promise<int> gone;
+  Promise<int> answer;
+  {
+    Future<int> future = gone.future(*dispatcher_);
+    Future<int> cancelled = awaits(*dispatcher_, future, probe());
+    run();
+    cancelled.cancel();
+  }
+  Future<int> pending = answer.future(*other).then([](int value) { return value; }).via(*dispatcher_);
+  awaits(*dispatcher_, pending, probe()).forwardTo(std::move(gone));
+  run();
+  dispatcher_->shutdown();
+  answer.setValue(1);
+  other->run(RunType::NonBlock);
   EXPECT_EQ(living_, 0);
 }
 

@@ -1,7 +1,9 @@
 // Promises and their SemiFutures, without a dispatcher or on one thread.
 
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <source_location>
 #include <stdexcept>
 #include <string>
@@ -307,6 +309,43 @@ TEST(SubmitTest, CancelledBeforeItRanIsDestroyedUnused) {
   dispatcher->run(RunType::NonBlock);
   EXPECT_FALSE(ran);
   EXPECT_TRUE(destroyed);
+}
+
+// A value whose n-th destructor, that of what was moved from included, does something.
+struct ActingValue {
+  ActingValue() = default;
+  ActingValue(const ActingValue&) noexcept = default;
+  ActingValue& operator=(const ActingValue&) noexcept = default;
+  ~ActingValue() {
+    if (action != nullptr && --countdown == 0) {
+      const std::function<void()> act = std::exchange(action, nullptr);
+      act();
+    }
+  }
+  static inline int countdown = 0;
+  static inline std::function<void()> action;
+};
+
+TEST(PromiseTest, DestructorsOfTheValueMayCancelAndDropTheFuture) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "here"});
+  dispatcher->run(RunType::NonBlock);
+  constexpr int kDestructors = 8;
+  for (int n = 1; n < kDestructors; ++n) {
+    for (const bool drop : {false, true}) {
+      Promise<ActingValue> promise;
+      std::optional<Future<void>> future = promise.future(*dispatcher).then([](const ActingValue&) {});
+      ActingValue::countdown = n;
+      ActingValue::action = [&] {
+        future->cancel();
+        if (drop) {
+          future.reset();
+        }
+      };
+      promise.setValue(ActingValue());
+      dispatcher->run(RunType::NonBlock);
+      ActingValue::action = nullptr;
+    }
+  }
 }
 
 // Throws at one of its moves.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
@@ -612,6 +613,45 @@ TEST_F(QueueTest, AnItemThatHasWonIsTheResult) {
     EXPECT_EQ(0u, queue.size());
     EXPECT_TRUE(queue.empty());
   });
+}
+
+// An item whose n-th destructor, that of what was moved from included, does something.
+struct ActingItem {
+  ActingItem() = default;
+  ActingItem(const ActingItem&) noexcept = default;
+  ActingItem& operator=(const ActingItem&) noexcept = default;
+  ~ActingItem() {
+    if (action != nullptr && --countdown == 0) {
+      const std::function<void()> act = std::exchange(action, nullptr);
+      act();
+    }
+  }
+  static inline int countdown = 0;
+  static inline std::function<void()> action;
+};
+
+TEST_F(QueueTest, DestructorsOfItemsThatAreHandedOnMayCancelWhoWaitsOrDestroyTheQueue) {
+  constexpr int kDestructors = 10;
+  for (int n = 1; n < kDestructors; ++n) {
+    for (const bool destroy : {false, true}) {
+      SCOPED_TRACE(testing::Message() << n << (destroy ? ", destroys" : ", cancels"));
+      auto queue = std::make_unique<Queue<ActingItem>>(*dispatcher_, 10);
+      Future<ActingItem> first = queue->pop();
+      Future<ActingItem> second = queue->pop();
+      ActingItem::countdown = n;
+      ActingItem::action = [&] {
+        if (destroy) {
+          queue.reset();
+        } else {
+          second.cancel();
+        }
+      };
+      EXPECT_TRUE(queue->tryPush(ActingItem()));
+      first = Future<ActingItem>();  // which gives it to the second
+      drain();
+      ActingItem::action = nullptr;
+    }
+  }
 }
 
 TEST_F(QueueTest, AnItemThatHasWonOutlivesItsQueue) {

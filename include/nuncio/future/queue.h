@@ -65,8 +65,8 @@ public:
     return !closed() && (!poppers_.empty() || items_.size() < capacity_) && put(item);
   }
 
-  // The first item. Once the queue is closed and empty: OutOfRange, or what was given to close(). Without memory:
-  // ResourceExhausted, and the item stays.
+  // The first item. Once the queue is closed and empty: OutOfRange, or what was given to close(); an item that comes
+  // back after that is there for the next pop. Without memory: ResourceExhausted, and the item stays.
   Future<T> pop(std::source_location place = std::source_location::current()) {
     future_internal::checkThread(*loop_, "Queue::pop");
     if (poppers_.returned() > 0) {

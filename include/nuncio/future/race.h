@@ -167,20 +167,20 @@ private:
 
   // A future that runs, and then what came of it.
   struct Runner final : future_internal::Child {
-    Runner(State& owner, std::size_t index) : state(owner), item(index, Try<T>()) {}
+    Runner(State& owner, std::size_t index) : state(owner), item(std::optional<Item>(std::in_place, index, Try<T>())) {}
 
     void ended(Try<T>* result) {
       State& all = state;
       const Busy busy(all);
       all.remove(*this);
-      item.second =
+      (*item)->second =
           result != nullptr ? std::move(*result) : future_internal::failed<T>(future_internal::Reason::LoopGone);
       all.came(*this);
       all.removed();
     }
 
     State& state;
-    Item item;
+    Try<std::optional<Item>> item;
   };
 
   std::optional<Item> takeUnread() {
@@ -189,18 +189,17 @@ private:
     }
     Runner& runner = unread_.takeFirst();
     --buffered_;
-    std::optional<Item> item(std::move(runner.item));
+    std::optional<Item> item = *std::move(runner.item);
     delete &runner;
     return item;
   }
 
   void came(Runner& runner) {
     if (!this->owned() || !readers_.empty()) {
-      std::optional<Item> item(std::move(runner.item));
-      delete &runner;
       if (this->owned()) {
-        readers_.front().hand(Try<std::optional<Item>>(std::move(item)));
+        readers_.front().hand(std::move(runner.item));
       }
+      delete &runner;  // last: a destructor of what was moved from may do anything
       return;
     }
     unread_.add(runner);

@@ -36,6 +36,7 @@ struct CoroutineRun {
 struct CoroutineState {
   TaskQueue* loop = nullptr;  // where it goes on; kept
   Node* node = nullptr;       // its future; null once it is elsewhere
+  Node* home = nullptr;       // once it is elsewhere: what waits for its result there, on another loop perhaps
   std::coroutine_handle<> frame;
   AwaitNode* awaiting = nullptr;  // null while it runs
   bool cancelled = false;
@@ -90,7 +91,14 @@ class AwaitNode : public Node {
 public:
   void runTask() noexcept final;
   const char* kind() const noexcept override { return "co_await"; }
-  Node* consumer() const noexcept final { return coroutine_.node; }
+  Node* consumer() const noexcept final {
+    Node* const home = coroutine_.home;
+    return home == nullptr || !home->loop_->onLoopThread() ? coroutine_.node : home;
+  }
+  TaskQueue* consumersLoop() const noexcept final {
+    const Node* const home = coroutine_.home;
+    return home != nullptr && home->loop_ != loop_ ? home->loop_ : nullptr;
+  }
   bool mayGoWithout() const noexcept final { return upstream_ != nullptr; }
 
 protected:

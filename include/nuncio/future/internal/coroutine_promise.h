@@ -196,6 +196,7 @@ private:
       home.state = nullptr;
       home.unlink();
       state_.node = nullptr;
+      state_.home = origin;
       attachHere(*origin, home);
     }
     link_.cut();  // it cannot be reached on its way

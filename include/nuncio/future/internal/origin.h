@@ -192,6 +192,8 @@ public:
   void refuseTask() noexcept override { this->refused(); }
   const char* kind() const noexcept override { return "promise"; }
   Node* stopHere(const Failure* reason) noexcept override { return this->stopBound(reason); }
+  // What took the result may be gone, while the producer is still there.
+  Node* consumer() const noexcept override { return this->has(kDone) ? nullptr : this->downstream_; }
   void handleDropped() noexcept override { this->dropBound(); }
   // The node stays as long as its block and its producer; the result does not.
   void leave() noexcept override {
@@ -207,14 +209,10 @@ private:
 // Frees an origin that both sides have left, or that only one side ever had. Any thread.
 void freeOrigin(Node& node) noexcept;
 
-// Settles wherever and whenever it is.
+// Settles wherever and whenever it is; `wanted`: whether somebody waited for it. The result has been written, unless it
+// was stopped before.
 template <class T>
-[[gnu::noinline]] bool settleAnywhere(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
-  const uint32_t state = origin.state();
-  const bool wanted = OriginBase::isWanted(state);
-  if ((state & OriginBase::kStopped) == 0) {
-    origin.result_ = std::move(result);
-  }
+[[gnu::noinline]] bool finishSettling(Origin<T>& origin, bool wanted, bool stays) noexcept {
   switch (origin.settle(stays)) {
     case OriginBase::Settled::Done:
       return wanted;
@@ -229,14 +227,28 @@ template <class T>
   }
   return false;
 }
+template <class T>
+[[gnu::noinline]] bool settleAnywhere(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
+  const uint32_t state = origin.state();
+  if ((state & OriginBase::kStopped) == 0) {
+    origin.result_ = std::move(result);
+  }
+  return finishSettling(origin, OriginBase::isWanted(state), stays);
+}
 // Settles; false when it was too late, or nobody wants it. `stays`: the producer does not leave.
 template <class T>
 bool settle(Origin<T>& origin, Try<T>&& result, bool stays) noexcept {
-  const uint32_t state = origin.state();
+  uint32_t state = origin.state();
   if (stays || !OriginBase::settlesHere(state, origin)) [[unlikely]] {
     return settleAnywhere(origin, std::move(result), stays);
   }
-  std::construct_at(&origin.result_, std::move(result));  // which was empty: this is the first, and it leaves
+  std::construct_at(&origin.result_, std::move(result));         // which was empty: this is the first, and it leaves
+  if constexpr (!std::is_trivially_destructible_v<Stored<T>>) {  // what was moved from may have cancelled the future
+    state = origin.state();
+    if ((state & OriginBase::kStopped) != 0) [[unlikely]] {
+      return finishSettling(origin, false, stays);
+    }
+  }
   origin.settleHere(state, origin);
   return OriginBase::isWanted(state);
 }

@@ -80,8 +80,8 @@ public:
   void hand(Try<T>&& item) noexcept {
     WaitList<T, Payload>& list = *list_;
     list.remove(*this);
-    this->result_ = std::move(item);
     list.addHanded(*this);
+    this->result_ = std::move(item);  // runs destructors of users, which may destroy the list
     complete(*this);
   }
 
@@ -94,7 +94,7 @@ private:
   void abandonOperation() noexcept override { leaveLine(); }
 
   void leaveLine() noexcept {
-    if (list_ == nullptr) {
+    if (list_ == nullptr || this->has(kGivesBack)) {  // it has left, or is about to be done
       return;
     }
     WaitList<T, Payload>& list = *list_;
@@ -268,9 +268,8 @@ private:
     }
     if (!empty()) {
       waiter.list_ = nullptr;
-      Try<T> item = std::move(waiter.result_);
-      waiter.free();
-      front().hand(std::move(item));
+      front().hand(std::move(waiter.result_));
+      waiter.free();  // last: a destructor of what was moved from may do anything
       return;
     }
     Waiter* before = returned_.last;
