@@ -18,7 +18,7 @@ namespace nuncio {
 namespace {
 
 // A destructor that defers or posts in shutdown() keeps it going; at some point that is taken for a loop.
-constexpr int kMaxShutdownRounds = 1000;
+constexpr int kMaxShutdownRounds = 1'000'000;
 
 // While busy polling, how often the loop asks for posts before it asks the kernel for descriptors, and how many
 // iterations may go by in which posts alone kept it busy.
@@ -87,7 +87,9 @@ DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& 
       max_batches_(options.max_post_batches_per_iteration),
       max_time_(clampToAYear(options.max_callback_time_per_iteration)),
       busy_poll_(clampToAYear(options.busy_poll)),
-      fork_generation_(Loop::currentForkGeneration()) {}
+      fork_generation_(Loop::currentForkGeneration()) {
+  loop_->limitFileEvents(static_cast<uint64_t>(max_time_.count()));
+}
 
 absl::Status DispatcherImpl::openKernelObjects() {
   if (absl::Status status = openWakeEvent(); !status.ok()) {
@@ -129,6 +131,7 @@ void DispatcherImpl::checkFork() {
                         absl::StrCat("dispatcher ", name(), " in the child of a fork: ", status.ToString()));
   alarm_ = *std::move(alarm);
   alarm_->setRunning(true);
+  batch_.giveUpUnfinished();
   idle_ = false;  // posts of the child's other threads may have woken the parent instead
 }
 
@@ -169,7 +172,7 @@ TimerPtr DispatcherImpl::createTimer(TimerCb cb) {
 SchedulableCallbackPtr DispatcherImpl::createSchedulableCallback(SchedulableCb cb) {
   loop_->checkThread("Dispatcher::createSchedulableCallback");
   NUNCIO_CONTRACT(cb != nullptr, name(), "Dispatcher::createSchedulableCallback", "null callback");
-  return std::make_unique<SchedulableCallbackImpl>(loop_, std::move(cb));
+  return SchedulableCallbackPtr(new SchedulableCallbackImpl(loop_, std::move(cb)));
 }
 
 absl::StatusOr<SignalEventPtr> DispatcherImpl::listenForSignal(int signal, SignalCb cb) {
@@ -206,6 +209,25 @@ void DispatcherImpl::clearDeferredDeleteList() {
   deleting_ = false;
 }
 
+// Ends a run, also where its thread ends in the midst of a callback, or is cancelled.
+class DispatcherImpl::RunScope {
+public:
+  explicit RunScope(DispatcherImpl& dispatcher) : dispatcher_(dispatcher) {}
+  ~RunScope() {
+    dispatcher_.posts_->awake();
+    dispatcher_.setAlarm();  // a time system may want to know of timers while nothing runs
+    dispatcher_.alarm_->setRunning(false);
+    dispatcher_.posts_->waitForLeaving();
+    dispatcher_.posts_->forgetExit();
+    dispatcher_.loop_->endRun();
+  }
+  RunScope(const RunScope&) = delete;
+  RunScope& operator=(const RunScope&) = delete;
+
+private:
+  DispatcherImpl& dispatcher_;
+};
+
 void DispatcherImpl::run(RunType type) {
   if (!NUNCIO_CONTRACT(loop_->beginRun(), name(), "Dispatcher::run",
                        "it runs already, on this thread or on another; post() what is to come next")) {
@@ -217,6 +239,7 @@ void DispatcherImpl::run(RunType type) {
   }
   loop_->bindToThread();
   tasks_->bindToThread();
+  const RunScope run_scope(*this);
   const CrashScope crash_scope(*loop_);
   const TaskQueue::Running running_tasks(tasks_);
   run_type_ = type;
@@ -231,21 +254,10 @@ void DispatcherImpl::run(RunType type) {
     if (type == RunType::Block && nothingCanCallBack()) {
       break;
     }
-    leave = type == RunType::NonBlock || exit_requested_.load(std::memory_order_acquire);
+    leave = type == RunType::NonBlock || posts_->exitRequested();
     iterate(/*block=*/!leave);
-    leave = leave || exit_requested_.load(std::memory_order_acquire);
+    leave = leave || posts_->exitRequested();
   }
-
-  posts_->awake();
-  setAlarm();  // a time system may want to know of timers while nothing runs
-  alarm_->setRunning(false);
-  exit_requested_.store(false, std::memory_order_relaxed);
-  loop_->endRun();
-}
-
-void DispatcherImpl::exit() {
-  exit_requested_.store(true, std::memory_order_release);
-  posts_->wake();
 }
 
 void DispatcherImpl::shutdown() {
@@ -256,6 +268,9 @@ void DispatcherImpl::shutdown() {
     return;
   }
   posts_->close();
+  if (fork_generation_ != Loop::currentForkGeneration()) {
+    batch_.giveUpUnfinished();
+  }
   loop_->bindToThread();  // what is destroyed now may look for its dispatcher's thread
   tasks_->beginShutdown();
   for (int round = 0;; ++round) {
@@ -308,6 +323,7 @@ DispatcherStats DispatcherImpl::stats() const {
   DispatcherStats stats = stats_;
   stats.callback_exceptions = loop_->callback_exceptions;
   stats.wakeups = posts_->wakeups();
+  stats.posts_waiting = batch_.size() + posts_->size();
   return stats;
 }
 
@@ -336,8 +352,16 @@ void DispatcherImpl::poll(bool block) {
   if (block && busy_poll_.count() > 0 && spin()) {
     return;
   }
-  event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
+  pollDescriptors(block);
   posts_->awake();
+}
+
+void DispatcherImpl::pollDescriptors(bool block) {
+  loop_->beginPoll();
+  event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
+  if (std::exchange(loop_->poll_broken_off, false)) {
+    look_at_timers_ = true;  // the alarm may be among what is left
+  }
 }
 
 // True when there is something to do before the loop would sleep.
@@ -345,7 +369,7 @@ bool DispatcherImpl::spin() {
   std::chrono::steady_clock::time_point end{};
   for (;;) {
     for (int i = 0; i < kSpinsPerPoll; ++i) {
-      if (posts_->pending() || exit_requested_.load(std::memory_order_relaxed)) {
+      if (posts_->pending() || posts_->exitRequested()) {
         if (++polls_skipped_ < kMaxPollsSkipped) {
           return true;
         }
@@ -355,7 +379,7 @@ bool DispatcherImpl::spin() {
     }
     polls_skipped_ = 0;
     const uint64_t delivered = loop_->events_delivered;
-    event_base_loop(loop_->base(), EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    pollDescriptors(/*block=*/false);
     if (loop_->events_delivered != delivered || posts_->pending()) {
       return true;
     }
@@ -441,6 +465,10 @@ void DispatcherImpl::runWork() {
     const uint64_t first = stats_.posts_run;
     const bool from_others = batch_.fromOtherThreads();
     while (!batch_.empty()) {
+      if (!batch_.firstFinished()) [[unlikely]] {  // in a moment: see PostQueue
+        clearDeferredDeleteList();
+        return;
+      }
       ++stats_.posts_run;
       batch_.runFirst([this](auto run) { loop_->call("posted", run); });
       posts_budget.countCallback();
@@ -468,11 +496,12 @@ void DispatcherImpl::linger() {
 bool DispatcherImpl::maySleep() const {
   return run_type_ != RunType::NonBlock && loop_->current_iteration.empty() && loop_->next_iteration.empty() &&
          ready_.empty() && tasks_->empty() && deferred_now_->empty() && !loop_->timer_due && !look_at_timers_ &&
-         !exit_requested_.load(std::memory_order_relaxed);
+         !posts_->exitRequested();
 }
 
 bool DispatcherImpl::nothingCanCallBack() const {
-  return idle_ && loop_->enabled_events == own_events_ && loop_->timers.size() == 0 && !posts_->pending();
+  return idle_ && loop_->enabled_events == own_events_ && loop_->timers.size() == 0 && !posts_->pending() &&
+         !posts_->kept();
 }
 
 void DispatcherImpl::Budget::countCallback() {

@@ -28,13 +28,15 @@ public:
   SchedulableCallbackPtr createSchedulableCallback(SchedulableCb cb) override;
   absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) override;
   bool post(PostCb cb) override {
-    return Loop::runningHere() == &*loop_ ? posts_->postFromLoop(std::move(cb)) : posts_->post(std::move(cb));
+    return (Loop::runningHere() == &*loop_ ? posts_->postFromLoop(std::move(cb)) : posts_->post(std::move(cb))) ||
+           PostQueue::refuse(std::move(cb));
   }
   void deferredDelete(DeferredDeletablePtr object) override;
   void deleteInDispatcherThread(DeferredDeletablePtr object) override;
   void clearDeferredDeleteList() override;
   void run(RunType type) override;
-  void exit() override;
+  void exit() override { posts_->requestExit(); }
+  KeepRunning keepRunning() override { return KeepRunning(posts_); }
   void shutdown() override;
   bool isThreadSafe() const override { return loop_->isThreadSafe(); }
   absl::string_view name() const override { return loop_->name(); }
@@ -73,8 +75,10 @@ private:
   absl::Status openWakeEvent();
   void checkFork();
 
+  class RunScope;
   void iterate(bool block);
   void poll(bool block);
+  void pollDescriptors(bool block);
   bool spin();
   void linger();
   void setAlarm();
@@ -98,7 +102,6 @@ private:
   std::size_t own_events_ = 0;  // of the loop's enabled events, those above
   uint32_t fork_generation_;
 
-  std::atomic<bool> exit_requested_{false};  // release/acquire: what came before exit() is seen after run()
   RunType run_type_ = RunType::NonBlock;
   bool idle_ = false;  // nothing to do, and the next post will wake the loop or busy polling may begin
   bool look_at_timers_ = false;

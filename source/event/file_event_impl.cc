@@ -65,12 +65,16 @@ FileEventImpl::FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTr
       [](evutil_socket_t, short what, void* self) { static_cast<FileEventImpl*>(self)->onReady(what); }, this));
 }
 
-FileEventImpl::~FileEventImpl() {
+void FileEventImpl::leaveLoop() {
   loop_->checkThreadOfDestructor("FileEvent::~FileEvent");
-  loop_->forgetOwned(&cb_);
   loop_->checkFork();  // before libevent reaches into an epoll that may be the parent's
   disable();
-  unlink();  // while the loop that has the list is there
+  unlink();
+}
+
+void FileEventImpl::destroyAndFree(FileEventImpl* event) {
+  event->~FileEventImpl();
+  ::operator delete(event);
 }
 
 void FileEventImpl::activate(uint32_t events) {
@@ -174,7 +178,8 @@ void FileEventImpl::disable() {
 }
 
 void FileEventImpl::onReady(short what) {
-  loop_->woke();
+  Loop& loop = *loop_;  // which outlives this
+  loop.woke();
   uint32_t events = 0;
   if (closedOnly()) {
     if ((what & EV_CLOSED) == 0 && !hungUp(fd_)) {
@@ -187,6 +192,7 @@ void FileEventImpl::onReady(short what) {
     events |= (what & EV_CLOSED) != 0 ? FileReadyType::Closed : 0;
   }
   deliver(events);
+  loop.countFileEvent();
 }
 
 void FileEventImpl::runWork() { deliver(0); }
@@ -197,7 +203,7 @@ void FileEventImpl::deliver(uint32_t events) {
   if (closedOnly() && !edge_ && hungUp(fd_)) {
     activate(FileReadyType::Closed);  // again in each iteration, as level-triggered events are
   }
-  loop_->callOwned("file event", cb_, events);
+  loop_->callOwned("file event", *this, events);
 }
 
 }  // namespace nuncio

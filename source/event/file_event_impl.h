@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
 
 #include "absl/status/statusor.h"
 
@@ -16,14 +17,18 @@ public:
   // See Dispatcher::createFileEvent.
   static absl::StatusOr<FileEventPtr> create(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
                                              uint32_t events);
-  ~FileEventImpl() override;
+  ~FileEventImpl() override = default;
+  static void operator delete(FileEventImpl* event, std::destroying_delete_t) { Loop::destroyHandle(event); }
 
   // FileEvent
   void activate(uint32_t events) override;
   bool setEnabled(uint32_t events) override;
 
 private:
+  friend class Loop;
   FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger);
+  void leaveLoop();
+  static void destroyAndFree(FileEventImpl* event);
 
   bool closedOnly() const;
   short libeventFlags() const;

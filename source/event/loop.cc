@@ -34,7 +34,20 @@ void Loop::callbackThrew(const char* kind, const char* message) {
                message);
     std::terminate();
   }
-  NUNCIO_LOG(Event, err, "dispatcher {}: {} callback threw: {}; the loop goes on", name(), kind, message);
+  const uint64_t now = deadlineClock();
+  if (now < log_exceptions_at_) {
+    ++exceptions_not_logged_;
+    return;
+  }
+  constexpr uint64_t kOneSecond = 1'000'000'000;
+  log_exceptions_at_ = now + kOneSecond;
+  NUNCIO_LOG(Event, err, "dispatcher {}: {} callback threw: {}; the loop goes on ({} more since the last such line)",
+             name(), kind, message, std::exchange(exceptions_not_logged_, 0));
+}
+
+void Loop::breakPoll() {
+  poll_broken_off = true;
+  event_base_loopbreak(base_.get());
 }
 
 bool Loop::addWatcher(int fd, bool edge) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nuncio/common/assert.h"
+#include "nuncio/common/caught_exception.h"
 #include "nuncio/event/time_system.h"
 #include "nuncio/event/tracked_object.h"
 #include "source/event/fast_clock.h"
@@ -82,7 +83,8 @@ public:
   // Counts the forks that lie between the process and the first of its ancestors that used this library.
   static uint32_t currentForkGeneration();
 
-  // Runs `callback(args...)`; an exception that escapes is logged and counted. `kind` is for the log.
+  // Runs `callback(args...)`; an exception that escapes is logged and counted. `kind` is for the log. What unwinds a
+  // thread that ends itself, or is cancelled, is no exception, and passes.
   template <class Callback, class... Args>
   void call(const char* kind, Callback& callback, Args... args) {
     try {
@@ -90,32 +92,33 @@ public:
     } catch (const std::exception& e) {
       callbackThrew(kind, e.what());
     } catch (...) {
+      static_cast<void>(caughtException());
       callbackThrew(kind, "not a std::exception");
     }
   }
 
-  // The same for a callback that its handle owns: it stays whole while it runs, also when it destroys the handle.
-  template <class Callback, class... Args>
-  void callOwned(const char* kind, Callback& owned, Args... args) {
-    if (owned == nullptr) {
+  // The same for the callback of a handle, which stays where it is meanwhile: its captures may be pointed to. When it
+  // has its handle destroyed, that goes when it has returned; see destroyHandle().
+  template <class Handle, class... Args>
+  void callOwned(const char* kind, Handle& handle, Args... args) {
+    if (handle.cb_ == nullptr) {
       return;  // refused at creation
     }
-    Running running{&owned, running_};
-    running_ = &running;
-    Callback callback = std::move(owned);
-    call(kind, callback, args...);
-    running_ = running.outer;
-    if (running.owned != nullptr) {
-      owned = std::move(callback);
-    }
+    const Running<Handle> running(*this, handle);
+    call(kind, handle.cb_, args...);
   }
-  // To be called by the handle's destructor.
-  void forgetOwned(const void* owned) {
-    for (Running* running = running_; running != nullptr; running = running->outer) {
-      if (running->owned == owned) {
-        running->owned = nullptr;
+  // What the destroying operator delete of a handle does: has it leave the loop, now, and frees it, now or when its
+  // callback has returned.
+  template <class Handle>
+  static void destroyHandle(Handle* handle) {
+    handle->leaveLoop();
+    for (RunningBase* running = handle->loop_->running_; running != nullptr; running = running->outer) {
+      if (running->whose == handle) {
+        running->destroyed = true;
+        return;
       }
     }
+    Handle::destroyAndFree(handle);
   }
 
   // The time of the last poll, read at the first call.
@@ -140,6 +143,23 @@ public:
 
   bool realTime() const { return real_time_; }
 
+  // How long the file events of one poll may take, in nanoseconds; in simulated time, how many there may be. What is
+  // left is called in the next iteration, before what has become ready since.
+  void limitFileEvents(uint64_t nanoseconds) { max_file_event_time_ = nanoseconds; }
+  void beginPoll() { file_events_ = 0; }
+  void countFileEvent() {
+    if (real_time_) {
+      const uint64_t now = fast_clock_.now();
+      if (file_events_++ == 0) {
+        file_events_until_ = now + max_file_event_time_;
+      } else if (now >= file_events_until_) {
+        breakPoll();
+      }
+    } else if (++file_events_ == kMaxFileEventsSimulated) {
+      breakPoll();
+    }
+  }
+
   // To be called first thing when libevent calls back: the loop does not sleep any more.
   void woke() {
     ++events_delivered;
@@ -157,6 +177,7 @@ public:
   SlabPool timer_memory;
   uint64_t timer_due_at = 0;       // by deadlineClock(), which may be a little ahead
   bool timer_due = false;          // a timer was armed with no delay, or is left over: look without an alarm
+  bool poll_broken_off = false;    // the alarm may be among what is left
   WorkList current_iteration;      // to be run before the next poll
   WorkList next_iteration;         // after it
   std::size_t enabled_events = 0;  // file events and signals that can call back
@@ -176,13 +197,33 @@ private:
 
   static inline thread_local const Loop* running_here_ = nullptr;
 
-  // A callback that runs, and the place to which it goes back; null when its handle is gone. One may run within
-  // another.
-  struct Running {
-    const void* owned;
-    Running* outer;
+  // A handle whose callback runs. One may run within another.
+  struct RunningBase {
+    const void* const whose;
+    RunningBase* const outer;
+    bool destroyed = false;
+  };
+  template <class Handle>
+  class Running : private RunningBase {
+  public:
+    Running(Loop& loop, Handle& handle) : RunningBase{&handle, loop.running_}, loop_(loop), handle_(handle) {
+      loop.running_ = this;
+    }
+    ~Running() {
+      loop_.running_ = this->outer;
+      if (this->destroyed) [[unlikely]] {
+        Handle::destroyAndFree(&handle_);
+      }
+    }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+
+  private:
+    Loop& loop_;
+    Handle& handle_;
   };
 
+  void breakPoll();
   void callbackThrew(const char* kind, const char* message);
   void reinitAfterFork();
 
@@ -196,7 +237,13 @@ private:
   uint32_t bound_generation_ = 0;    // of forks, when the thread was bound
   uint32_t fork_generation_;
   uint32_t references_ = 0;
-  Running* running_ = nullptr;
+  RunningBase* running_ = nullptr;
+  static constexpr uint32_t kMaxFileEventsSimulated = 10'000;
+  uint64_t max_file_event_time_ = UINT64_MAX / 2;
+  uint64_t file_events_until_ = 0;  // by fast_clock_
+  uint32_t file_events_ = 0;        // of this poll
+  uint64_t log_exceptions_at_ = 0;  // by deadlineClock()
+  uint64_t exceptions_not_logged_ = 0;
   std::vector<uint16_t> watchers_;  // by descriptor: twice their number, and 1 when they are edge-triggered
   MonotonicTime approximate_time_{};
   bool approximate_time_valid_ = false;

@@ -4,12 +4,16 @@
 #include <cstring>
 #include <new>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/assert.h"
+#include "nuncio/event/keep_running.h"
 #include "nuncio/event/post_handle.h"
 #include "source/common/errno_status.h"
 
@@ -73,7 +77,7 @@ public:
   }
 
 private:
-  ForkGuard() { pthread_atfork(&lockAll, &unlockAll, &unlockAll); }
+  ForkGuard() { pthread_atfork(&lockAll, &unlockAll, &unlockAllInChild); }
 
   static void lockAll() ABSL_NO_THREAD_SAFETY_ANALYSIS {  // the analysis does not follow a list of locks
     get().lock_.lock();
@@ -86,6 +90,12 @@ private:
       queue->lock_.unlock();
     }
     get().lock_.unlock();
+  }
+  static void unlockAllInChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {  // as above
+    for (PostQueue* queue = get().first_; queue != nullptr; queue = queue->registry_next_) {
+      queue->afterFork();
+    }
+    unlockAll();
   }
 
   Mutex lock_;
@@ -100,9 +110,37 @@ void PostQueue::Batch::nextChunk() {
 
 void PostQueue::Batch::destroyAll() {
   while (!empty()) {
+    while (!firstFinished()) {
+      sched_yield();
+    }
     runFirst([](auto&&) {});
   }
   freeAll(std::exchange(used_, nullptr));
+}
+
+void PostQueue::Batch::giveUpUnfinished() {
+  if (!empty()) {
+    PostQueue::giveUpUnfinished(first_, read_);
+  }
+}
+
+void PostQueue::giveUpUnfinished(Chunk* chunk, std::size_t offset) {
+  for (; chunk != nullptr; chunk = chunk->next, offset = 0) {
+    while (offset < chunk->end) {
+      Header& header = *reinterpret_cast<Header*>(chunk->data + offset);
+      const uintptr_t word = header.load(std::memory_order_relaxed);
+      if ((word & kUnfinished) != 0) {
+        header.store((word & ~kUnfinished) | kGivenUp, std::memory_order_relaxed);
+      }
+      offset += kHeaderBytes + operationsOf(word)->size;
+    }
+  }
+}
+
+// In the child, under the lock. A record that the forking thread itself is at work on is finished by it nonetheless.
+void PostQueue::afterFork() {
+  giveUpUnfinished(posted_.first, 0);
+  leaving_.store(0, std::memory_order_relaxed);
 }
 
 absl::StatusOr<std::shared_ptr<PostQueue>> PostQueue::create(std::string name) {
@@ -117,7 +155,14 @@ PostQueue::PostQueue(std::string name, FileDescriptor wake_fd) : name_(std::move
   ForkGuard::get().add(this);
 }
 
+void PostQueue::waitForLeaving() const {
+  while (leaving_.load(std::memory_order_acquire) > 0) {
+    sched_yield();
+  }
+}
+
 PostQueue::~PostQueue() {
+  waitForLeaving();
   ForkGuard::get().remove(this);
   Batch left;
   take(left, false);
@@ -140,6 +185,8 @@ bool PostQueue::post(PostCb&& cb) {
   if (!NUNCIO_CONTRACT(cb != nullptr, name_, "Dispatcher::post", "null callback")) {
     return false;
   }
+  const bool at_once = cb.operations()->relocate == nullptr;
+  Header* header = nullptr;
   bool wake_loop = false;
   {
     const MutexLock lock(lock_);
@@ -147,7 +194,8 @@ bool PostQueue::post(PostCb&& cb) {
       return false;
     }
     const bool first = posted_.first == nullptr;
-    if (!posted_.append(cb)) {
+    header = posted_.reserve(cb);
+    if (header == nullptr) {
       return false;
     }
     if (first) {
@@ -157,10 +205,24 @@ bool PostQueue::post(PostCb&& cb) {
       sleeping_.store(false, std::memory_order_relaxed);
       wake_loop = true;
     }
+    if (at_once) {
+      if (wake_loop) {
+        leaving_.fetch_add(1, std::memory_order_relaxed);
+      }
+      finish(*header, cb);
+    }
+  }
+  // From here on `cb` may have run, and this may be gone, but where it leaves, or is not finished.
+  if (!at_once) {
+    if (wake_loop) {
+      leaving_.fetch_add(1, std::memory_order_relaxed);
+    }
+    finish(*header, cb);
   }
   if (wake_loop) {
     wakeups_.fetch_add(1, std::memory_order_relaxed);  // a statistic
     wake();
+    leaving_.fetch_sub(1, std::memory_order_release);
   }
   return true;
 }
@@ -169,10 +231,15 @@ bool PostQueue::postFromLoop(PostCb&& cb) {
   if (pending_.load(std::memory_order_acquire) || cb == nullptr) {
     return post(std::move(cb));
   }
-  return from_loop_.append(cb);
+  Header* const header = from_loop_.reserve(cb);
+  if (header == nullptr) {
+    return false;
+  }
+  finish(*header, cb);
+  return true;
 }
 
-bool PostQueue::Chain::append(PostCb& cb) {
+PostQueue::Header* PostQueue::Chain::reserve(const PostCb& cb) {
   const std::size_t bytes = kHeaderBytes + cb.operations()->size;
   if (first == nullptr || last->end + bytes > Chunk::kBytes) {
     Chunk* chunk = spare;
@@ -180,7 +247,7 @@ bool PostQueue::Chain::append(PostCb& cb) {
       spare = chunk->next;
       --spares;
     } else if (chunk = new (std::nothrow) Chunk; chunk == nullptr) {
-      return false;
+      return nullptr;
     }
     chunk->next = nullptr;
     chunk->end = 0;
@@ -189,10 +256,71 @@ bool PostQueue::Chain::append(PostCb& cb) {
   }
   std::byte* const record = last->data + last->end;
   prefetchForWriting(record + kPrefetchBytes);
-  *reinterpret_cast<const PostCb::Operations**>(record) = cb.operations();
-  cb.relocateTo(record + kHeaderBytes);
   last->end += bytes;
-  return true;
+  ++size;
+  return ::new (record) Header(reinterpret_cast<uintptr_t>(cb.operations()) | kUnfinished);
+}
+
+void PostQueue::finish(Header& header, PostCb& cb) {
+  const auto operations = reinterpret_cast<uintptr_t>(cb.operations());
+  cb.relocateTo(reinterpret_cast<std::byte*>(&header) + kHeaderBytes);
+  header.store(operations, std::memory_order_release);
+}
+
+namespace {
+
+// Those that are refused while one that was refused is destroyed.
+struct Refused {
+  Refused* next;
+  PostCb cb;
+};
+struct Refusals {
+  Refused* first = nullptr;
+  Refused** end = &first;
+};
+thread_local constinit Refusals* refusals = nullptr;
+
+}  // namespace
+
+bool PostQueue::refuse(PostCb&& cb) noexcept {
+  if (refusals != nullptr) {
+    if (auto* const refused = new (std::nothrow) Refused{nullptr, std::move(cb)}; refused != nullptr) {
+      *refusals->end = refused;
+      refusals->end = &refused->next;
+      return false;
+    }
+  }
+  Refusals inside;
+  Refusals* const outside = std::exchange(refusals, &inside);
+  cb = nullptr;
+  while (inside.first != nullptr) {
+    Refused* const refused = inside.first;
+    inside.first = refused->next;
+    if (inside.first == nullptr) {
+      inside.end = &inside.first;
+    }
+    delete refused;
+  }
+  refusals = outside;
+  return false;
+}
+
+void PostQueue::requestExit() {
+  const Leaving leaving(*this);
+  exit_requested_.store(true, std::memory_order_release);
+  wake();
+}
+
+void PostQueue::stopKeeping() {
+  const Leaving leaving(*this);
+  if (keepers_.fetch_sub(1, std::memory_order_release) == 1) {
+    wake();
+  }
+}
+
+std::size_t PostQueue::size() {
+  const MutexLock lock(lock_);
+  return from_loop_.size + posted_.size;
 }
 
 bool PostQueue::Chain::keepSpare(Chunk* chunk, std::size_t limit) {
@@ -208,13 +336,15 @@ void PostQueue::wake() {
   const int saved_errno = errno;  // for signal handlers
   const uint64_t one = 1;
   // Cannot fail in a way that matters: EAGAIN means 2^64 wake-ups that were never read.
-  [[maybe_unused]] const ssize_t written = ::write(wake_fd_.get(), &one, sizeof(one));
+  // Not write(), where a thread can be cancelled: this is called where nothing may be thrown.
+  [[maybe_unused]] const long written = ::syscall(SYS_write, wake_fd_.get(), &one, sizeof(one));
   errno = saved_errno;
 }
 
 bool PostQueue::take(Batch& batch, bool will_sleep) {
   // In this order: what the loop posted itself is older than what is pending.
   batch.first_ = std::exchange(from_loop_.first, nullptr);
+  batch.size_ = std::exchange(from_loop_.size, 0);
   batch.from_other_threads_ = false;
   Chunk* const last_from_loop = batch.empty() ? nullptr : from_loop_.last;
   while (batch.used_ != nullptr) {
@@ -240,6 +370,7 @@ bool PostQueue::take(Batch& batch, bool will_sleep) {
     }
     if (posted_.first != nullptr) {
       (last_from_loop != nullptr ? last_from_loop->next : batch.first_) = std::exchange(posted_.first, nullptr);
+      batch.size_ += std::exchange(posted_.size, 0);
       pending_.store(false, std::memory_order_relaxed);
       batch.from_other_threads_ = true;
     } else if (will_sleep && last_from_loop == nullptr) {
@@ -256,13 +387,35 @@ void PostQueue::close() {
   closed_hint_.store(true, std::memory_order_release);
 }
 
-bool PostHandle::post(PostCb cb) const { return queue_ != nullptr && queue_->post(std::move(cb)); }
+bool PostHandle::post(PostCb cb) const { return tryPost(std::move(cb)) || PostQueue::refuse(std::move(cb)); }
+bool PostHandle::tryPost(PostCb&& cb) const { return queue_ != nullptr && queue_->post(std::move(cb)); }
+bool PostHandle::exit() const {
+  if (!alive()) {
+    return false;
+  }
+  queue_->requestExit();
+  return true;
+}
 absl::string_view PostHandle::name() const { return queue_ != nullptr ? queue_->name() : absl::string_view("-"); }
 void PostHandle::wake() const {
   if (queue_ != nullptr) {
     queue_->wake();
   }
 }
+KeepRunning::KeepRunning(std::shared_ptr<PostQueue> queue) : queue_(std::move(queue)) { queue_->keepRunning(); }
+KeepRunning& KeepRunning::operator=(KeepRunning&& other) noexcept {
+  if (this != &other) {
+    reset();
+    queue_ = std::move(other.queue_);
+  }
+  return *this;
+}
+void KeepRunning::reset() noexcept {
+  if (const std::shared_ptr<PostQueue> queue = std::move(queue_); queue != nullptr) {
+    queue->stopKeeping();
+  }
+}
+
 bool PostHandle::alive() const { return queue_ != nullptr && !queue_->closed(); }
 
 }  // namespace nuncio

@@ -22,16 +22,25 @@ namespace nuncio {
 // moves 16 bytes from core to core and allocates nothing. The loop takes all of them under one lock and runs them where
 // they stand, unlocked. Chunks are used again; memory beyond a few of them is freed after a burst.
 //
+// No function of users runs under the lock. A capture that can be moved by copying its bytes goes to its place under
+// it; for any other the place alone is reserved there, and the capture moved to it afterwards, while the record is
+// marked as unfinished. The loop does not run past such a record, and does not sleep before it.
+//
 // A post writes to the eventfd only when the loop sleeps, or is about to: the loop says so under the lock, after it
 // found nothing to do. The eventfd is registered edge-triggered, where each write is an event of its own, so that
 // nobody ever has to read it.
 //
-// Threads: post, wake, closed, name from any; the rest from the loop's. Lifetime: shared by the dispatcher and its
-// PostHandles; it works without the dispatcher once closed.
+// Threads: post, wake, requestExit, keepRunning, stopKeeping, closed, name from any; the rest from the loop's.
+// Lifetime: shared by the dispatcher and its PostHandles; it works without the dispatcher once closed. Its destructor
+// waits for those who are still on their way out of post() or requestExit(), though what they did may have ended the
+// loop.
 class PostQueue {
 public:
-  // Before each capture: a pointer to its type's operations.
-  static constexpr std::size_t kHeaderBytes = sizeof(void*);
+  // Before each capture: the address of its type's operations, and how far the record is.
+  using Header = std::atomic<uintptr_t>;
+  static constexpr uintptr_t kUnfinished = 1;  // its capture is being moved to it
+  static constexpr uintptr_t kGivenUp = 2;     // by a thread that did not come along in a fork: there is no capture
+  static constexpr std::size_t kHeaderBytes = sizeof(Header);
 
   struct Chunk {
     static constexpr std::size_t kBytes = 16 * 1024 - 2 * sizeof(void*);
@@ -50,34 +59,56 @@ public:
     Batch& operator=(const Batch&) = delete;
 
     bool empty() const { return first_ == nullptr; }
+    // How many there are.
+    std::size_t size() const { return size_; }
+    // Whether the first of them is there already. Not when empty.
+    bool firstFinished() const { return (header().load(std::memory_order_acquire) & kUnfinished) == 0; }
     // Whether any of them did not come by postFromLoop().
     bool fromOtherThreads() const { return from_other_threads_; }
-    // Calls `invoke` with a function that runs the first callback; then destroys that callback. Not when empty.
+    // Calls `invoke` with a function that runs the first callback; then destroys that callback, also where `invoke`
+    // throws. Not when empty, nor before the first is finished.
     template <class Invoke>
     void runFirst(Invoke invoke) {
-      std::byte* const record = first_->data + read_;
-      const PostCb::Operations* const operations = *reinterpret_cast<const PostCb::Operations**>(record);
-      std::byte* const capture = record + kHeaderBytes;
+      const uintptr_t header_word = header().load(std::memory_order_relaxed);
+      const PostCb::Operations* const operations = operationsOf(header_word);
+      std::byte* const capture = first_->data + read_ + kHeaderBytes;
       read_ += kHeaderBytes + operations->size;
-      invoke([operations, capture] { operations->invoke(capture); });
-      if (operations->destroy != nullptr) {
-        operations->destroy(capture);
-      }
-      if (read_ == first_->end) {
-        nextChunk();
+      --size_;
+      const Done done{*this, (header_word & kGivenUp) == 0 ? operations->destroy : nullptr, capture};
+      if ((header_word & kGivenUp) == 0) [[likely]] {
+        invoke([operations, capture] { operations->invoke(capture); });
       }
     }
-    // Destroys the callbacks, in order, without running them.
+    // Destroys the callbacks, in order, without running them. Waits for those that are not finished.
     void destroyAll();
+    // In the child of a fork: nobody will finish what is not.
+    void giveUpUnfinished();
     // Leaves them and their memory to nobody.
     void abandon() { first_ = used_ = nullptr; }
 
   private:
     friend class PostQueue;
+    // A callback that has been run.
+    struct Done {
+      ~Done() {
+        if (destroy != nullptr) {
+          destroy(capture);
+        }
+        if (batch.read_ == batch.first_->end) {
+          batch.nextChunk();
+        }
+      }
+      Batch& batch;
+      void (*const destroy)(void*) noexcept;
+      std::byte* const capture;
+    };
+
+    const Header& header() const { return *reinterpret_cast<const Header*>(first_->data + read_); }
     void nextChunk();
 
     Chunk* first_ = nullptr;
-    std::size_t read_ = 0;   // offset in first_
+    std::size_t read_ = 0;  // offset in first_
+    std::size_t size_ = 0;
     Chunk* used_ = nullptr;  // chunks that were run, for the queue to use again
     bool from_other_threads_ = false;
   };
@@ -93,6 +124,22 @@ public:
   // The same on the loop's thread while the loop runs, without the lock. Order is kept: what goes this way was posted
   // before all that is pending, or else it goes the other way.
   bool postFromLoop(PostCb&& cb);
+
+  // Destroys what was refused; returns false. A callback whose destructor posts another one that is refused, and so on,
+  // needs no deeper stack: those inside are destroyed after the one outside.
+  static bool refuse(PostCb&& cb) noexcept;
+
+  // Has the run end. Safe in a signal handler.
+  void requestExit();
+  // Until nobody who may have ended the run is still on the way out of that call.
+  void waitForLeaving() const;
+  bool exitRequested() const { return exit_requested_.load(std::memory_order_acquire); }
+  void forgetExit() { exit_requested_.store(false, std::memory_order_relaxed); }
+
+  // A run that ends when nothing is left to do does not while there are more of the former calls.
+  void keepRunning() { keepers_.fetch_add(1, std::memory_order_relaxed); }
+  void stopKeeping();
+  bool kept() const { return keepers_.load(std::memory_order_acquire) != 0; }
 
   // Makes the loop's poll return, now or the next time. Safe in a signal handler.
   void wake();
@@ -113,6 +160,9 @@ public:
 
   // Whether something came by postFromLoop(). The loop's thread.
   bool pendingFromLoop() const { return from_loop_.first != nullptr; }
+
+  // How many wait to be taken. The loop's thread.
+  std::size_t size();
 
   // Refuses posts from now on. What was posted before can still be taken.
   void close();
@@ -135,14 +185,41 @@ private:
     Chunk* last = nullptr;
     Chunk* spare = nullptr;
     std::size_t spares = 0;
+    std::size_t size = 0;  // callbacks
 
-    bool append(PostCb& cb);  // false without memory
+    // Room for a record of `cb`, whose header says that it is unfinished; null without memory.
+    Header* reserve(const PostCb& cb);
     bool keepSpare(Chunk* chunk, std::size_t limit);
   };
+
+  // Threads that are about to touch this for the last time, after what may end the loop.
+  class Leaving {
+  public:
+    explicit Leaving(PostQueue& queue) : queue_(queue) { queue_.leaving_.fetch_add(1, std::memory_order_relaxed); }
+    ~Leaving() { queue_.leaving_.fetch_sub(1, std::memory_order_release); }
+    Leaving(const Leaving&) = delete;
+    Leaving& operator=(const Leaving&) = delete;
+
+  private:
+    PostQueue& queue_;
+  };
+
+  static const PostCb::Operations* operationsOf(uintptr_t header_word) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): tags
+    return reinterpret_cast<const PostCb::Operations*>(header_word & ~(kUnfinished | kGivenUp));
+  }
+  // Marks the unfinished records behind `offset` in `chunk`, and those of the chunks after it, as given up.
+  static void giveUpUnfinished(Chunk* chunk, std::size_t offset);
+  // Moves the capture to its place.
+  static void finish(Header& header, PostCb& cb);
+  void afterFork() ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   const std::string name_;
   FileDescriptor wake_fd_;
   Chain from_loop_;  // the loop's thread alone
+  // Release/acquire: what came before the call is seen after run().
+  std::atomic<bool> exit_requested_{false};
+  std::atomic<uint64_t> keepers_{0};
 
   // What producers touch, on cache lines of its own.
   alignas(64) Mutex lock_;
@@ -156,6 +233,7 @@ private:
   std::atomic<bool> pending_{false};
   std::atomic<bool> closed_hint_{false};
   std::atomic<uint64_t> wakeups_{0};
+  std::atomic<int> leaving_{0};  // raised before what may end the loop is done, so that who sees that sees this
 
   PostQueue* registry_prev_ = nullptr;  // of all queues, for fork
   PostQueue* registry_next_ = nullptr;

@@ -2,10 +2,14 @@
 
 namespace nuncio {
 
-SchedulableCallbackImpl::~SchedulableCallbackImpl() {
+void SchedulableCallbackImpl::leaveLoop() {
   loop_->checkThreadOfDestructor("SchedulableCallback::~SchedulableCallback");
-  loop_->forgetOwned(&cb_);
-  unlink();  // while the loop that has the list is there
+  unlink();
+}
+
+void SchedulableCallbackImpl::destroyAndFree(SchedulableCallbackImpl* callback) {
+  callback->~SchedulableCallbackImpl();
+  ::operator delete(callback);
 }
 
 void SchedulableCallbackImpl::scheduleCurrentIteration() {

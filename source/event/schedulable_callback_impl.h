@@ -1,5 +1,7 @@
 #pragma once
 
+#include <new>
+
 #include "nuncio/event/callback.h"
 #include "nuncio/event/schedulable_callback.h"
 #include "source/event/loop.h"
@@ -9,7 +11,10 @@ namespace nuncio {
 class SchedulableCallbackImpl final : public SchedulableCallback, private WorkItem {
 public:
   SchedulableCallbackImpl(const LoopRef& loop, SchedulableCb cb) : loop_(loop), cb_(std::move(cb)) {}
-  ~SchedulableCallbackImpl() override;
+  ~SchedulableCallbackImpl() override = default;
+  static void operator delete(SchedulableCallbackImpl* callback, std::destroying_delete_t) {
+    Loop::destroyHandle(callback);
+  }
 
   // SchedulableCallback
   void scheduleCurrentIteration() override;
@@ -21,8 +26,11 @@ public:
   }
 
 private:
+  friend class Loop;
+  void leaveLoop();
+  static void destroyAndFree(SchedulableCallbackImpl* callback);
   void schedule(WorkList& list, const char* operation);
-  void runWork() override { loop_->callOwned("schedulable", cb_); }
+  void runWork() override { loop_->callOwned("schedulable", *this); }
 
   LoopRef loop_;
   SchedulableCb cb_;

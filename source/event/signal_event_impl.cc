@@ -190,10 +190,14 @@ absl::StatusOr<SignalEventPtr> SignalEventImpl::create(const LoopRef& loop, int 
   return event;
 }
 
-SignalEventImpl::~SignalEventImpl() {
+void SignalEventImpl::leaveLoop() {
   loop_->checkThreadOfDestructor("SignalEvent::~SignalEvent");
-  loop_->forgetOwned(&cb_);
   SignalListeners::get().remove(*this);
+}
+
+void SignalEventImpl::destroyAndFree(SignalEventImpl* event) {
+  event->~SignalEventImpl();
+  ::operator delete(event);
 }
 
 void SignalEventImpl::stopAll(Loop& loop) { SignalListeners::get().removeAll(loop); }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <new>
+
 #include "absl/status/statusor.h"
 
 #include "nuncio/event/callback.h"
@@ -17,15 +19,19 @@ class SignalEventImpl final : public SignalEvent, private WorkItem {
 public:
   // See Dispatcher::listenForSignal.
   static absl::StatusOr<SignalEventPtr> create(const LoopRef& loop, int signal, SignalCb cb);
-  ~SignalEventImpl() override;
+  ~SignalEventImpl() override = default;
+  static void operator delete(SignalEventImpl* event, std::destroying_delete_t) { Loop::destroyHandle(event); }
 
   // Stops listening to all signals, when the dispatcher goes before its handles.
   static void stopAll(Loop& loop);
 
 private:
+  friend class Loop;
   friend class SignalListeners;
   SignalEventImpl(const LoopRef& loop, int signal, SignalCb cb) : loop_(loop), signal_(signal), cb_(std::move(cb)) {}
-  void runWork() override { loop_->callOwned("signal", cb_); }
+  void leaveLoop();
+  static void destroyAndFree(SignalEventImpl* event);
+  void runWork() override { loop_->callOwned("signal", *this); }
 
   LoopRef loop_;
   const int signal_;

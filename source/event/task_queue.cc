@@ -40,6 +40,8 @@ constexpr std::chrono::microseconds kMaxInPlace{500};
 // A task on its way through the queue of posts.
 class PostedTask {
 public:
+  using TriviallyRelocatable = void;
+
   PostedTask(TaskQueue& queue, Task& task) : queue_(&queue), task_(&task) {}
   PostedTask(PostedTask&& other) noexcept : queue_(other.queue_), task_(std::exchange(other.task_, nullptr)) {}
   PostedTask& operator=(PostedTask&&) = delete;
@@ -98,12 +100,14 @@ bool TaskQueue::renewInPlace() {
 }
 
 bool TaskQueue::postTask(Task& task) {
-  if (remote_->posts.post(PostedTask(*this, task))) {
+  PostCb posted{PostedTask(*this, task)};
+  if (remote_->posts.tryPost(std::move(posted))) {
     return true;
   }
   if (onLoopThread()) {
-    return true;  // it is shutting down, and has refused the task
+    return true;  // it is shutting down, and refuses the task here
   }
+  posted = nullptr;  // before others may see to the task, and free this
   const MutexLock lock(remote_->lock);
   if (ended()) {
     return false;

@@ -17,17 +17,16 @@ TimerPtr TimerImpl::create(const LoopRef& loop, TimerCb cb) {
   return TimerPtr(::new (loop->timer_memory.take()) TimerImpl(loop, std::move(cb)));
 }
 
-void TimerImpl::operator delete(TimerImpl* timer, std::destroying_delete_t) {
+void TimerImpl::destroyAndFree(TimerImpl* timer) {
   const LoopRef loop = timer->loop_;
   timer->~TimerImpl();
   loop->timer_memory.give(timer);
 }
 
-TimerImpl::~TimerImpl() {
+void TimerImpl::leaveLoop() {
   loop_->checkThreadOfDestructor("Timer::~Timer");
   loop_->timers.remove(*this);
   loop_->timers.unreserve();
-  loop_->forgetOwned(&cb_);
 }
 
 void TimerImpl::enableTimer(std::chrono::milliseconds delay) {

@@ -19,9 +19,8 @@ class TimerImpl final : public TimerBase, public TimerQueue::Node {
 public:
   // Throws std::bad_alloc.
   static TimerPtr create(const LoopRef& loop, TimerCb cb);
-  ~TimerImpl() override;
-  // Gives the memory back to the loop's pool.
-  static void operator delete(TimerImpl* timer, std::destroying_delete_t);
+  ~TimerImpl() override = default;
+  static void operator delete(TimerImpl* timer, std::destroying_delete_t) { Loop::destroyHandle(timer); }
 
   // Timer
   void enableTimer(std::chrono::milliseconds delay) override;
@@ -33,10 +32,14 @@ public:
   }
 
   // Called by the dispatcher, when it has disarmed the timer.
-  void fire() { loop_->callOwned("timer", cb_); }
+  void fire() { loop_->callOwned("timer", *this); }
 
 private:
+  friend class Loop;
   TimerImpl(const LoopRef& loop, TimerCb cb) : TimerBase(loop), cb_(std::move(cb)) {}
+  void leaveLoop();
+  // Gives the memory back to the loop's pool.
+  static void destroyAndFree(TimerImpl* timer);
   void arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation, bool is_precise);
 
   TimerCb cb_;

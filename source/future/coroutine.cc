@@ -15,10 +15,17 @@ Node* CoroutineState::stop(const Failure* why) noexcept {
   return awaiting;
 }
 
-[[gnu::always_inline]] inline void CoroutineState::resume() noexcept {
+[[gnu::always_inline]] inline void CoroutineState::resume() {
   CoroutineRun this_run;
   run = &this_run;
-  frame.resume();
+  const std::coroutine_handle<> resumed = frame;
+  try {
+    resumed.resume();
+  } catch (...) {  // the thread ends in it; it has left its body
+    resumed.destroy();
+    this_run.finish();
+    throw;
+  }
   // Now the frame may be gone, with this, or run on another thread.
   switch (this_run.outcome) {
     case CoroutineRun::Outcome::Waits:
@@ -57,7 +64,7 @@ void CoroutineState::stopWaiting() const noexcept {
   }
 }
 
-void AwaitNode::runTask() noexcept {
+void AwaitNode::runTask() {
   CoroutineState& coroutine = coroutine_;
   coroutine.awaiting = nullptr;
   if (coroutine.arrive != nullptr) {

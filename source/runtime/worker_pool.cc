@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/assert.h"
+#include "nuncio/common/caught_exception.h"
 #include "nuncio/common/logging.h"
 
 namespace nuncio {
@@ -129,7 +130,7 @@ bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
       try {
         shared->f(*dispatcher);
       } catch (...) {
-        error = std::current_exception();
+        error = caughtException();
       }
       // Release/acquire: `done` comes after all that the others did.
       if (shared->left.fetch_sub(1, std::memory_order_acq_rel) == 1 && shared->done != nullptr) {

@@ -1,10 +1,12 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -480,6 +482,184 @@ TEST_F(DispatcherPostTest, HandlesMayPostWhileTheDispatcherIsDestroyed) {
     poster.join();
     EXPECT_EQ(created.load(), destroyed.load());
   }
+}
+
+// --- What captures do while they are moved, or destroyed.
+
+// Copied where others are moved; calls `act` when it is copied, and when what was copied from is destroyed.
+class Copied {
+public:
+  explicit Copied(std::function<void()>& act) : act_(&act) {}
+  Copied(const Copied& other) noexcept : act_(other.act_) { act(); }
+  Copied& operator=(const Copied&) = delete;
+  ~Copied() { act(); }
+
+private:
+  void act() const {
+    if (*act_ != nullptr) {
+      const std::function<void()> once = std::exchange(*act_, nullptr);
+      once();
+      *act_ = once;
+    }
+  }
+
+  std::function<void()>* act_;
+};
+
+TEST_F(DispatcherPostTest, ACaptureMayPostWhereverItIsCopiedOrDestroyed) {
+  int ran = 0;
+  int nested = 0;
+  std::function<void()> act = [&] {
+    ++nested;
+    EXPECT_TRUE(dispatcher_->post([&] { ++ran; }));
+  };
+  dispatcher_->post([&, capture = Copied(act)] { ++ran; });  // from outside of the loop
+  dispatcher_->post([&] { dispatcher_->post([&, capture = Copied(act)] { ++ran; }); });
+  for (int i = 0; i < 10; ++i) {
+    dispatcher_->run(RunType::NonBlock);
+  }
+  EXPECT_GT(nested, 4);
+  EXPECT_EQ(ran, nested + 2);
+  act = nullptr;
+}
+
+// Waits in its move to the queue, once it is told to.
+class MovedSlowly {
+public:
+  MovedSlowly(Notification& moving, Notification& go) : moving_(&moving), go_(&go) {}
+  MovedSlowly(MovedSlowly&& other) noexcept : moving_(other.moving_), go_(other.go_), moves_(other.moves_ + 1) {
+    if (moves_ == 2) {  // the first one is to the callback
+      moving_->notify();
+      EXPECT_TRUE(go_->wait());
+    }
+  }
+  MovedSlowly& operator=(MovedSlowly&&) = delete;
+  ~MovedSlowly() = default;
+
+private:
+  Notification* moving_;
+  Notification* go_;
+  int moves_ = 0;
+};
+
+TEST_F(DispatcherPostTest, TheLoopGoesOnWhileACaptureIsOnItsWayButRunsNoLaterPostBeforeIt) {
+  Notification moving;
+  Notification go;
+  dispatcher_->post([this] { order_.emplace_back("before"); });
+  std::thread poster(
+      [&] { dispatcher_->post([this, slow = MovedSlowly(moving, go)] { order_.emplace_back("slow"); }); });
+  ASSERT_TRUE(moving.wait());
+  dispatcher_->post([this] { order_.emplace_back("behind"); });
+  TimerPtr timer = dispatcher_->createTimer([this] { order_.emplace_back("timer"); });
+  timer->enableTimer(0ms);
+  for (int i = 0; i < 3; ++i) {
+    dispatcher_->run(RunType::NonBlock);
+  }
+  EXPECT_THAT(order_, ElementsAre("before", "timer"));
+  EXPECT_EQ(dispatcher_->stats().posts_waiting, 2U);
+  go.notify();
+  poster.join();
+  dispatcher_->run(RunType::Block);
+  EXPECT_THAT(order_, ElementsAre("before", "timer", "slow", "behind"));
+}
+
+TEST_F(DispatcherPostTest, ShutdownWaitsForACaptureThatIsOnItsWay) {
+  Notification moving;
+  Notification go;
+  std::thread poster([&] {
+    auto probe = std::make_unique<OnDestroy>([this] { order_.emplace_back("~"); });
+    dispatcher_->post([slow = MovedSlowly(moving, go), probe = std::move(probe)] {});
+  });
+  ASSERT_TRUE(moving.wait());
+  std::thread shutter([&] { dispatcher_->shutdown(); });
+  go.notify();
+  poster.join();
+  shutter.join();
+  EXPECT_THAT(order_, ElementsAre("~"));
+}
+
+TEST_F(DispatcherPostTest, ManyThreadsPostCapturesOfEachKindInTheirOrder) {
+  constexpr int kThreads = 3;
+  constexpr int kPosts = 20'000;
+  std::array<int, kThreads> next{};
+  std::atomic<int> left{kThreads * kPosts};
+  std::vector<std::thread> posters;
+  for (int t = 0; t < kThreads; ++t) {
+    posters.emplace_back([&, t] {
+      for (int i = 0; i < kPosts; ++i) {
+        const auto run = [&, t, i] {
+          EXPECT_EQ(next[static_cast<std::size_t>(t)]++, i);
+          if (--left == 0) {
+            dispatcher_->exit();
+          }
+        };
+        if (i % 3 == 0) {
+          dispatcher_->post([run, text = std::make_shared<int>(i)] { run(); });
+        } else if (i % 3 == 1) {
+          dispatcher_->post([run, large = std::array<char, 100>()] { run(); });
+        } else {
+          dispatcher_->post(run);
+        }
+      }
+    });
+  }
+  dispatcher_->run(RunType::RunUntilExit);
+  for (std::thread& poster : posters) {
+    poster.join();
+  }
+  EXPECT_EQ(dispatcher_->stats().posts_waiting, 0U);
+}
+
+TEST_F(DispatcherPostTest, CountsThePostsThatWait) {
+  EXPECT_EQ(dispatcher_->stats().posts_waiting, 0U);
+  for (int i = 0; i < 3; ++i) {
+    dispatcher_->post([this] {
+      dispatcher_->post([] {});
+      order_.push_back(std::to_string(dispatcher_->stats().posts_waiting));
+    });
+  }
+  EXPECT_EQ(dispatcher_->stats().posts_waiting, 3U);
+  dispatcher_->run(RunType::Block);
+  EXPECT_THAT(order_, ElementsAre("3", "3", "3"));
+  EXPECT_EQ(dispatcher_->stats().posts_waiting, 0U);
+}
+
+// Each of a chain posts the next one when it is destroyed.
+struct Link {
+  std::unique_ptr<Link> next;
+  std::function<bool(PostCb)> post;
+  ~Link() {
+    if (next != nullptr) {
+      post([next = std::move(next)] {});
+    }
+  }
+};
+
+std::unique_ptr<Link> makeChain(const std::function<bool(PostCb)>& post) {
+  constexpr int kLinks = 200'000;
+  std::unique_ptr<Link> first;
+  for (int i = 0; i < kLinks; ++i) {
+    first.reset(new Link{std::move(first), post});
+  }
+  return first;
+}
+
+TEST_F(DispatcherPostTest, AChainOfPostsFromDestructorsNeedsNoDeepStackInAShutdown) {
+  for (const bool by_handle : {false, true}) {
+    DispatcherPtr dispatcher = createDispatcher({.name = "chain"});
+    const PostHandle handle = dispatcher->handle();
+    std::unique_ptr<Link> chain =
+        makeChain([&](PostCb cb) { return by_handle ? handle.post(std::move(cb)) : dispatcher->post(std::move(cb)); });
+    dispatcher->post([chain = std::move(chain)] {});
+    dispatcher->shutdown();
+  }
+}
+
+TEST_F(DispatcherPostTest, NorWhereAllAreRefused) {
+  const PostHandle handle = dispatcher_->handle();
+  dispatcher_->shutdown();
+  std::unique_ptr<Link> chain = makeChain([&](PostCb cb) { return handle.post(std::move(cb)); });
+  EXPECT_FALSE(handle.post([chain = std::move(chain)] {}));
 }
 
 }  // namespace

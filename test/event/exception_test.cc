@@ -1,5 +1,6 @@
 // Exceptions that callbacks let escape: caught, logged, counted, and the loop goes on.
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/runtime/simulated_time_system.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/lifetime_probe.h"
 #include "test/test_support/log_capture.h"
@@ -209,6 +211,32 @@ TEST_F(TerminateOnExceptionTest, OfASchedulableCallbackTerminates) {
   SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([] { throw 1; });
   callback->scheduleCurrentIteration();
   EXPECT_EXIT(dispatcher_->run(RunType::Block), testing::KilledBySignal(SIGABRT), "");
+}
+
+TEST(CallbackExceptionLogTest, TakesALineASecondAtMostAndCountsTheRest) {
+  LogCapture log(LogLayer::Event);
+  SimulatedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.name = "thrower", .time_system = &time});
+  const auto lines = [&log] {
+    const std::string text = log.text();
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  const auto fail = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      dispatcher->post([] { throw std::runtime_error("thrown on purpose"); });
+    }
+    dispatcher->run(RunType::Block);
+  };
+  fail(1000);
+  EXPECT_EQ(1, lines());
+  EXPECT_EQ(1000u, dispatcher->stats().callback_exceptions);
+  time.advanceTimeAndRun(999ms);
+  fail(1);
+  EXPECT_EQ(1, lines());
+  time.advanceTimeAndRun(1ms);
+  fail(2);
+  EXPECT_EQ(2, lines());
+  EXPECT_THAT(log.text(), HasSubstr("1000 more"));
 }
 
 }  // namespace

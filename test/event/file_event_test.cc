@@ -1,8 +1,12 @@
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
 #include <fcntl.h>
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -609,6 +613,85 @@ TEST_F(FileEventTest, DataFromAnotherThreadWakesTheBlockedLoop) {
   dispatcher_->run(RunType::RunUntilExit);
   writer.join();
   EXPECT_EQ("hello", text);
+}
+
+// --- The budget of an iteration.
+
+class FileEventBudgetTest : public testing::Test {
+protected:
+  // Watches `count` descriptors that are ready, with `cb`.
+  void watch(Dispatcher& dispatcher, std::size_t count, const std::function<void(std::size_t)>& cb) {
+    for (std::size_t i = 0; i < count; ++i) {
+      fds_.emplace_back(::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC));
+      auto event = dispatcher.createFileEvent(
+          fds_.back().get(), [cb, i](uint32_t) { cb(i); }, FileTriggerType::Edge, FileReadyType::Read);
+      ASSERT_TRUE(event.ok()) << event.status();
+      events_.push_back(*std::move(event));
+    }
+  }
+
+  std::vector<Descriptor> fds_;
+  std::vector<FileEventPtr> events_;
+};
+
+TEST_F(FileEventBudgetTest, TimersAndPostsComeBetweenDescriptorsThatTakeLong) {
+  constexpr std::size_t kDescriptors = 20;
+  DispatcherPtr dispatcher =
+      createDispatcher({.name = "budget", .max_callback_time_per_iteration = std::chrono::microseconds(1)});
+  std::set<std::size_t> called;
+  std::size_t at_timer = 0;
+  std::size_t at_post = 0;
+  TimerPtr timer = dispatcher->createTimer([&] { at_timer = called.size(); });
+  watch(*dispatcher, kDescriptors, [&](std::size_t which) {
+    EXPECT_TRUE(called.insert(which).second) << "an edge comes once";
+    if (called.size() == 1) {
+      timer->enableTimer(std::chrono::milliseconds(0));
+      dispatcher->post([&] { at_post = called.size(); });
+    }
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+  });
+  for (std::size_t i = 0; i < 2 * kDescriptors; ++i) {
+    dispatcher->run(RunType::NonBlock);
+  }
+  EXPECT_EQ(called.size(), kDescriptors);
+  EXPECT_LT(at_timer, kDescriptors);
+  EXPECT_LT(at_post, kDescriptors);
+  EXPECT_GT(at_timer, 0U);
+}
+
+TEST_F(FileEventBudgetTest, WhatIsLeftMayBeTakenAway) {
+  DispatcherPtr dispatcher =
+      createDispatcher({.name = "budget", .max_callback_time_per_iteration = std::chrono::microseconds(1)});
+  std::size_t calls = 0;
+  watch(*dispatcher, 10, [&](std::size_t) {
+    ++calls;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+  });
+  dispatcher->run(RunType::NonBlock);
+  const std::size_t before = calls;
+  EXPECT_LT(before, 10U);
+  events_.clear();
+  dispatcher->run(RunType::NonBlock);
+  EXPECT_EQ(calls, before);
+}
+
+TEST_F(FileEventBudgetTest, ABlockingRunGoesOnWithWhatIsLeft) {
+  DispatcherPtr dispatcher =
+      createDispatcher({.name = "budget", .max_callback_time_per_iteration = std::chrono::microseconds(1)});
+  std::size_t calls = 0;
+  watch(*dispatcher, 10, [&](std::size_t which) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+    ++calls;
+    events_[which].reset();
+  });
+  dispatcher->run(RunType::Block);
+  EXPECT_EQ(calls, 10U);
 }
 
 }  // namespace

@@ -1,10 +1,14 @@
 // Handles against the end of what they belong to: destroyed in their own callbacks, after shutdown(), after the
 // dispatcher.
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
+#include <sys/eventfd.h>
 #include <thread>
 #include <vector>
 
@@ -338,6 +342,56 @@ TEST_F(LifetimeTest, DispatcherMayBeDestroyedByTheCallbackOfAnother) {
   dispatcher_->post([&] { other.reset(); });
   dispatcher_->run(RunType::Block);
   EXPECT_EQ(nullptr, other);
+}
+
+// --- Captures of callbacks that are called again.
+
+// What a callback captured stays where it is while its handle lives: pointers to it may be kept.
+TEST(CaptureTest, StaysWhereItIs) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "captures"});
+  const int fd = ::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+  const Descriptor owner(fd);
+  std::vector<const int*> places;
+  const auto note = [&places, value = 1](auto...) { places.push_back(&value); };
+  TimerPtr timer = dispatcher->createTimer(note);
+  SchedulableCallbackPtr scheduled = dispatcher->createSchedulableCallback(note);
+  FileEventPtr file = *dispatcher->createFileEvent(fd, note, FileTriggerType::Level, FileReadyType::Read);
+  SignalEventPtr signal = *dispatcher->listenForSignal(SIGUSR1, note);
+  const std::vector<std::function<void()>> triggers = {
+      [&] { timer->enableTimer(std::chrono::milliseconds(0)); },
+      [&] { scheduled->scheduleNextIteration(); },
+      [&] { file->activate(FileReadyType::Read); },
+      [&] { raise(SIGUSR1); },
+  };
+  file->setEnabled(0);
+  for (const std::function<void()>& trigger : triggers) {
+    places.clear();
+    if (&trigger == &triggers[2]) {
+      file->setEnabled(FileReadyType::Read);
+    }
+    for (int i = 0; i < 3; ++i) {
+      trigger();
+      dispatcher->run(RunType::NonBlock);
+      dispatcher->run(RunType::NonBlock);
+    }
+    file->setEnabled(0);
+    ASSERT_GE(places.size(), 3U);
+    EXPECT_EQ(std::count(places.begin(), places.end(), places.front()), static_cast<std::ptrdiff_t>(places.size()));
+  }
+}
+
+// A handle that is destroyed in its callback is gone at once; its captures go when the callback has returned.
+TEST(CaptureTest, OutlivesTheCallInWhichItsHandleIsDestroyed) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "captures"});
+  std::vector<std::string> order;
+  TimerPtr timer;
+  timer = dispatcher->createTimer([&, probe = OnDestroy([&] { order.emplace_back("~"); })] {
+    timer.reset();
+    order.emplace_back("still here");
+  });
+  timer->enableTimer(std::chrono::milliseconds(0));
+  dispatcher->run(RunType::Block);
+  EXPECT_THAT(order, testing::ElementsAre("still here", "~"));
 }
 
 }  // namespace

@@ -145,6 +145,7 @@ public:
   MOCK_METHOD(void, clearDeferredDeleteList, (), (override));
   MOCK_METHOD(void, run, (RunType type), (override));
   MOCK_METHOD(void, exit, (), (override));
+  MOCK_METHOD(KeepRunning, keepRunning, (), (override));
   MOCK_METHOD(void, shutdown, (), (override));
   MOCK_METHOD(bool, isThreadSafe, (), (const, override));
   MOCK_METHOD(absl::string_view, name, (), (const, override));

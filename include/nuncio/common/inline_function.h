@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <functional>
 #include <new>
 #include <type_traits>
@@ -18,6 +19,12 @@ template <class S>
 inline constexpr bool kMayBeNull<std::function<S>> = true;
 template <class S, std::size_t kOther>
 inline constexpr bool kMayBeNull<InlineFunction<S, kOther>> = true;
+
+// Whether moving a T to another place and destroying what was moved from comes to a copy of its bytes. Known of what is
+// trivially copyable; other types can say it of themselves, by `using TriviallyRelocatable = void`.
+template <class T>
+inline constexpr bool kTriviallyRelocatable =
+    std::is_trivially_copyable_v<T> || requires { typename T::TriviallyRelocatable; };
 }  // namespace inline_function_internal
 
 // InlineFunction: a move-only, type-erased callable that keeps captures of up to `kCapacity` bytes within itself.
@@ -36,9 +43,11 @@ public:
   // What is known of the callable's type; one constant for each type.
   struct Operations {
     R (*invoke)(void* storage, Args... args);
-    void (*relocate)(void* to, void* from) noexcept;  // moves to raw memory, and destroys what was moved from
-    void (*destroy)(void* storage) noexcept;          // null where there is nothing to do
-    std::size_t size;                                 // bytes in use, a multiple of the alignment
+    // Moves to raw memory, and destroys what was moved from: it may run functions of users. Null where a copy of the
+    // bytes will do.
+    void (*relocate)(void* to, void* from) noexcept;
+    void (*destroy)(void* storage) noexcept;  // null where there is nothing to do
+    std::size_t size;                         // bytes in use, a multiple of the alignment
   };
   static constexpr std::size_t kAlignment = alignof(void*);
 
@@ -87,7 +96,16 @@ public:
   const Operations* operations() const noexcept { return operations_; }
   // Moves the bare callable to `to`, which has room for `operations()->size` bytes at `kAlignment`; leaves this empty.
   // Not to be called when empty.
-  void relocateTo(void* to) noexcept { std::exchange(operations_, nullptr)->relocate(to, storage_); }
+  void relocateTo(void* to) noexcept {
+    const Operations* const operations = std::exchange(operations_, nullptr);
+    if (operations->relocate != nullptr) {
+      operations->relocate(to, storage_);
+    } else {
+      for (std::size_t i = 0; i < operations->size; i += sizeof(void*)) {  // mostly one or two: no call of memcpy
+        std::memcpy(static_cast<std::byte*>(to) + i, storage_ + i, sizeof(void*));
+      }
+    }
+  }
 
 private:
   static_assert(kCapacity >= sizeof(void*) && kCapacity % kAlignment == 0);
@@ -113,7 +131,7 @@ private:
   template <class D>
   static constexpr Operations kInlineOperations{
       [](void* storage, Args... args) -> R { return call<D>(*stored<D>(storage), std::forward<Args>(args)...); },
-      [](void* to, void* from) noexcept {
+      inline_function_internal::kTriviallyRelocatable<D> ? nullptr : +[](void* to, void* from) noexcept {
         D* source = stored<D>(from);
         ::new (to) D(std::move(*source));
         source->~D();
@@ -124,8 +142,7 @@ private:
   template <class D>
   static constexpr Operations kHeapOperations{
       [](void* storage, Args... args) -> R { return call<D>(**stored<D*>(storage), std::forward<Args>(args)...); },
-      [](void* to, void* from) noexcept { ::new (to) D*(*stored<D*>(from)); },
-      [](void* storage) noexcept { delete *stored<D*>(storage); }, sizeof(D*)};
+      nullptr, [](void* storage) noexcept { delete *stored<D*>(storage); }, sizeof(D*)};
 
   void take(InlineFunction& other) noexcept {
     if (other.operations_ != nullptr) {

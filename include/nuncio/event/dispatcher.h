@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include "nuncio/event/callback.h"
 #include "nuncio/event/deferred_deletable.h"
 #include "nuncio/event/file_event.h"
+#include "nuncio/event/keep_running.h"
 #include "nuncio/event/post_handle.h"
 #include "nuncio/event/schedulable_callback.h"
 #include "nuncio/event/signal_event.h"
@@ -25,7 +27,9 @@ namespace nuncio {
 class TaskQueue;
 
 enum class RunType {
-  Block,         // until nothing is left that could call back: no enabled file event, signal, armed timer, post, ...
+  // Until nothing is left that could call back: no enabled file event, signal, armed timer, post, and so on, and no
+  // KeepRunning. A pending future is none of these: its answer may never come.
+  Block,
   NonBlock,      // one iteration of what is ready now
   RunUntilExit,  // until exit(), also while there is nothing to do
 };
@@ -38,6 +42,7 @@ struct DispatcherStats {
   uint64_t timers_fired = 0;
   uint64_t wakeups = 0;              // system calls made by other threads to wake the loop
   uint64_t callback_exceptions = 0;  // exceptions that callbacks let escape
+  std::size_t posts_waiting = 0;     // now: posted, and not run yet
 };
 
 struct DispatcherOptions {
@@ -45,9 +50,9 @@ struct DispatcherOptions {
   TimeSystem* time_system = nullptr;  // not owned; null: realTimeSystem()
 
   // The most that an iteration does before it polls again, so that callbacks which keep making work starve nobody: so
-  // many batches of posts (> 0), and so much time for posts, for timers, for schedulable callbacks and for
-  // continuations of futures, each (> 0; the clock is looked at for every 8th callback). What is left runs in the next
-  // iteration, in order.
+  // many batches of posts (> 0), and so much time for file events, for posts, for timers, for schedulable callbacks and
+  // for continuations of futures, each (> 0; the clock is looked at for every 8th callback, but after each file event).
+  // What is left runs in the next iteration, in order.
   uint32_t max_post_batches_per_iteration = 128;
   std::chrono::microseconds max_callback_time_per_iteration{500};
 
@@ -139,11 +144,16 @@ public:
   virtual void run(RunType type) = 0;
 
   // Makes run() return at the end of its iteration; before run(), makes the next one return after one iteration that
-  // does not block. It never reaches beyond one run. Any thread, and safe in a signal handler.
+  // does not block. It never reaches beyond one run. Any thread, and safe in a signal handler. The dispatcher may be
+  // destroyed as soon as run() has returned, though a call that ended it is still on its way out; for calls that may
+  // come later than that there is PostHandle::exit().
   virtual void exit() = 0;
 
+  // While what it returns is there, run(RunType::Block) does not return for want of something to do. Any thread.
+  virtual KeepRunning keepRunning() = 0;
+
   // Refuses posts from now on, and destroys what is posted and deferred, without running it, until nothing is left (or
-  // destructors kept deferring for 1,000 rounds, which is logged). Idempotent. On the loop's thread, or on any once
+  // destructors kept deferring for a million rounds, which is logged). Idempotent. On the loop's thread, or on any once
   // the loop has ended; not in a callback.
   virtual void shutdown() = 0;
 

@@ -26,6 +26,9 @@ public:
 
   // As Dispatcher::post.
   bool post(PostCb cb) const;
+  // As Dispatcher::exit, for those who cannot know whether the dispatcher lives. False, and nothing has happened, once
+  // it is shut down or destroyed. Safe in a signal handler.
+  bool exit() const;
   // The dispatcher's name; "-" for none.
   absl::string_view name() const;
   // False once the dispatcher is shut down or destroyed.
@@ -33,7 +36,8 @@ public:
 
 private:
   friend class TaskQueue;
-  void wake() const;  // the loop
+  void wake() const;                // the loop
+  bool tryPost(PostCb&& cb) const;  // `cb` is left to the caller where it is refused
 
   std::shared_ptr<PostQueue> queue_;
 };

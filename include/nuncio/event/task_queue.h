@@ -18,7 +18,8 @@ class PostHandle;
 // Task: something for a loop to run once. It is linked into the queue itself, so that queueing allocates nothing.
 class Task : public ListLink {
 public:
-  virtual void runTask() noexcept = 0;
+  // Throws nothing, but for what unwinds a thread that ends in a function of users.
+  virtual void runTask() = 0;
   // Instead of runTask(), for what was handed over by postTask() or deliver(): the loop shuts down, or is gone. On the
   // thread that shuts it down, or on the one that delivers.
   virtual void refuseTask() noexcept = 0;

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "nuncio/common/caught_exception.h"
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/future.h"
 
@@ -49,11 +50,11 @@ public:
   }
 
 private:
-  Future<U> callOn() noexcept {
+  Future<U> callOn() {
     try {
       return onLoop((*f_)(), TaskQueue::current());
     } catch (...) {
-      return Future<U>(Try<U>(std::current_exception()));
+      return Future<U>(Try<U>(caughtException()));
     }
   }
 

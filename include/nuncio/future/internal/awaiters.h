@@ -79,7 +79,7 @@ struct CoroutineState {
   // Asks it to stop: it ends when what it waits for has ended, or at its next co_await. Returns what to ask next.
   Node* stop(const Failure* reason) noexcept;
   // Goes on where it waited, and then does what is left to do.
-  void resume() noexcept;
+  void resume();
   void destroyFrame() noexcept;
 
 private:
@@ -89,7 +89,7 @@ private:
 // A co_await that waits: in the frame. As a task: what it waits for is done.
 class AwaitNode : public Node {
 public:
-  void runTask() noexcept final;
+  void runTask() final;
   const char* kind() const noexcept override { return "co_await"; }
   Node* consumer() const noexcept final {
     Node* const home = coroutine_.home;

@@ -45,9 +45,10 @@ void letGo(Future<T>& future) {
   std::move(future).detach();
 }
 
-// Calls `f`, which may return anything that then() allows, as a future of `loop`. Never throws.
+// Calls `f`, which may return anything that then() allows, as a future of `loop`. Throws nothing, but for what unwinds
+// a thread that ends in f.
 template <class F, class... Args>
-auto callOn(TaskQueue& loop, const std::source_location& place, F& f, Args&&... args) noexcept
+auto callOn(TaskQueue& loop, const std::source_location& place, F& f, Args&&... args)
     -> Future<ResultOf<std::invoke_result_t<F&, Args...>>> {
   using U = ResultOf<std::invoke_result_t<F&, Args...>>;
   if constexpr (kFutureFrom<F, Args...>) {

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "nuncio/common/caught_exception.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/awaiters.h"
 #include "nuncio/future/internal/duration.h"
@@ -110,9 +111,10 @@ public:
   };
   Start initial_suspend() const noexcept { return Start{node_ != nullptr}; }
   std::suspend_never final_suspend() const noexcept { return {}; }
-  void unhandled_exception() noexcept {
+  void unhandled_exception() {
+    std::exception_ptr exception = caughtException();
     if (node_ != nullptr || away_ != nullptr) {
-      result_ = Try<T>(std::current_exception());
+      result_ = Try<T>(std::move(exception));
     }
   }
 

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <exception>
 #include <type_traits>
 #include <utility>
 
+#include "nuncio/common/caught_exception.h"
 #include "nuncio/future/internal/node.h"
 #include "nuncio/future/internal/traits.h"
 
@@ -14,7 +14,7 @@ namespace nuncio::future_internal {
 //   Try<Result> apply(Try<T>&& input)
 // and one whose function does has
 //   void applyTo(Try<T>&& input, Out& out)    which gives a Try or a future to `out`, once
-// and both have
+// neither of which throws, but for what unwinds a thread that ends in the function; and both have
 //   Result                 the type of the result
 //   kReturnsFuture
 //   kRunsWhenCancelled     also where the future was cancelled, or its loop shuts down
@@ -25,7 +25,7 @@ inline constexpr bool kFutureFrom = Flatten<std::remove_cvref_t<std::invoke_resu
 
 // Calls `f`, which does not return a future.
 template <class U, class F, class... Args>
-[[gnu::always_inline]] inline Try<U> callInto(F& f, Args&&... args) noexcept {
+[[gnu::always_inline]] inline Try<U> callInto(F& f, Args&&... args) {
   using R = std::invoke_result_t<F&, Args...>;
   static_assert(kMakes<U, R>,
                 "what the function returns makes no result of this future: it returns the T of a Future<T>, or what "
@@ -40,19 +40,19 @@ template <class U, class F, class... Args>
       return Try<U>(f(std::forward<Args>(args)...));
     }
   } catch (...) {
-    return Try<U>(std::current_exception());
+    return Try<U>(caughtException());
   }
 }
 
 // Calls `f`, which does.
 template <class U, class Out, class F, class... Args>
-void callForFuture(Out& out, F& f, Args&&... args) noexcept {
+void callForFuture(Out& out, F& f, Args&&... args) {
   static_assert(std::is_same_v<U, ResultOf<std::invoke_result_t<F&, Args...>>>,
                 "the function returns a future of another type than that of the future that it is given to");
   try {
     out.future(f(std::forward<Args>(args)...));
   } catch (...) {
-    out.result(Try<U>(std::current_exception()));
+    out.result(Try<U>(caughtException()));
   }
 }
 
@@ -65,7 +65,7 @@ struct ThenValue {
   static constexpr bool kRunsWhenCancelled = false;
   static constexpr const char* kKind = "then";
 
-  [[gnu::always_inline]] Try<Result> apply(Try<T>&& input) noexcept {
+  [[gnu::always_inline]] Try<Result> apply(Try<T>&& input) {
     if (!input.hasValue()) [[unlikely]] {
       return Try<Result>::failureOf(std::move(input));
     }
@@ -76,7 +76,7 @@ struct ThenValue {
     }
   }
   template <class Out>
-  void applyTo(Try<T>&& input, Out& out) noexcept {
+  void applyTo(Try<T>&& input, Out& out) {
     if (!input.hasValue()) {
       out.result(Try<Result>::failureOf(std::move(input)));
     } else if constexpr (std::is_void_v<T>) {
@@ -98,9 +98,9 @@ struct ThenTry {
   static constexpr bool kRunsWhenCancelled = false;
   static constexpr const char* kKind = "then(Try)";
 
-  Try<Result> apply(Try<T>&& input) noexcept { return callInto<Result>(f, std::move(input)); }
+  Try<Result> apply(Try<T>&& input) { return callInto<Result>(f, std::move(input)); }
   template <class Out>
-  void applyTo(Try<T>&& input, Out& out) noexcept {
+  void applyTo(Try<T>&& input, Out& out) {
     callForFuture<Result>(out, f, std::move(input));
   }
 
@@ -123,7 +123,7 @@ struct ThenMisfit {
   static constexpr bool kRunsWhenCancelled = false;
   static constexpr const char* kKind = "then";
 
-  Try<void> apply(Try<T>&&) noexcept { return {}; }
+  Try<void> apply(Try<T>&&) { return {}; }
 
   F f;
 };
@@ -142,9 +142,9 @@ struct ThenStatus {
   static constexpr bool kRunsWhenCancelled = false;
   static constexpr const char* kKind = "thenError";
 
-  Try<T> apply(Try<T>&& input) noexcept { return input.failed() ? callInto<T>(f, input.status()) : std::move(input); }
+  Try<T> apply(Try<T>&& input) { return input.failed() ? callInto<T>(f, input.status()) : std::move(input); }
   template <class Out>
-  void applyTo(Try<T>&& input, Out& out) noexcept {
+  void applyTo(Try<T>&& input, Out& out) {
     if (input.failed()) {
       callForFuture<T>(out, f, input.status());
     } else {
@@ -165,13 +165,13 @@ struct ThenException {
   static constexpr bool kRunsWhenCancelled = false;
   static constexpr const char* kKind = "thenError<E>";
 
-  Try<T> apply(Try<T>&& input) noexcept {
+  Try<T> apply(Try<T>&& input) {
     Try<T> result;
     const bool handled = handle(input, [&](E& e) { result = callInto<T>(f, e); });
     return handled ? std::move(result) : std::move(input);
   }
   template <class Out>
-  void applyTo(Try<T>&& input, Out& out) noexcept {
+  void applyTo(Try<T>&& input, Out& out) {
     if (!handle(input, [&](E& e) { callForFuture<T>(out, f, e); })) {
       out.result(std::move(input));
     }
@@ -182,7 +182,7 @@ struct ThenException {
 private:
   // False when it is no E. A Status that was never thrown is a StatusError, and nothing else.
   template <class Call>
-  static bool handle(const Try<T>& input, Call call) noexcept {
+  static bool handle(const Try<T>& input, Call call) {
     if (!input.failed()) {
       return false;
     }
@@ -198,7 +198,8 @@ private:
     } catch (E& e) {
       call(e);
       return true;
-    } catch (...) {  // NOLINT(bugprone-empty-catch): passed on
+    } catch (...) {
+      static_cast<void>(caughtException());  // which is passed on
     }
     return false;
   }
@@ -216,9 +217,9 @@ struct Ensure {
   static constexpr bool kRunsWhenCancelled = true;
   static constexpr const char* kKind = "ensure";
 
-  Try<T> apply(Try<T>&& input) noexcept { return choose(callInto<void>(f), std::move(input)); }
+  Try<T> apply(Try<T>&& input) { return choose(callInto<void>(f), std::move(input)); }
   template <class Out>
-  void applyTo(Try<T>&& input, Out& out) noexcept {
+  void applyTo(Try<T>&& input, Out& out) {
     try {
       auto done = out.onLoop(f());
       if (done.isReady()) {  // at once, also where a continuation would have to wait for its turn
@@ -228,7 +229,7 @@ struct Ensure {
       out.future(std::move(done).then(
           [input = std::move(input)](Try<void>&& late) mutable { return choose(std::move(late), std::move(input)); }));
     } catch (...) {
-      out.result(choose(Try<void>(std::current_exception()), std::move(input)));
+      out.result(choose(Try<void>(caughtException()), std::move(input)));
     }
   }
   static Try<T> choose(Try<void>&& done, Try<T>&& input) {

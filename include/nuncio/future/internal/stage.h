@@ -57,7 +57,7 @@ public:
 
   const char* kind() const noexcept override { return this->phase_ == kForwarding ? "returned future" : Op::kKind; }
 
-  void runTask() noexcept override {
+  void runTask() override {
     if (this->phase_ == kForwarding) {
       takeForwarded();
       complete(*this);
@@ -86,10 +86,17 @@ public:
     } else {
       input = takeInput<T>(*this);
     }
-    if constexpr (Op::kReturnsFuture) {
-      op_.applyTo(std::move(input), *this);
-    } else {
-      this->result_ = op_.apply(std::move(input));
+    try {
+      if constexpr (Op::kReturnsFuture) {
+        op_.applyTo(std::move(input), *this);
+      } else {
+        this->result_ = op_.apply(std::move(input));
+      }
+    } catch (...) {  // the thread ends: those that wait learn of it at shutdown
+      endOp();
+      this->set(kNoResult);
+      complete(*this);
+      throw;
     }
     endOp();
     if (this->phase_ == kForwarding) {
@@ -184,11 +191,11 @@ struct BoxedOp {
   ~BoxedOp() { delete op; }
 
   template <class T>
-  auto apply(Try<T>&& input) noexcept {
+  auto apply(Try<T>&& input) {
     return op->apply(std::move(input));
   }
   template <class T, class Out>
-  void applyTo(Try<T>&& input, Out& out) noexcept {
+  void applyTo(Try<T>&& input, Out& out) {
     op->applyTo(std::move(input), out);
   }
 

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+namespace nuncio {
+
+class PostQueue;
+
+// KeepRunning: while there is one, Dispatcher::run(RunType::Block) does not return for want of something to do. For who
+// waits for an answer from outside the loop, of which the loop knows nothing, as from another thread:
+//
+//   submit(worker, [] { return compute(); })
+//       .via(*dispatcher)
+//       .then([kept = dispatcher->keepRunning()](int answer) { ... });
+//   dispatcher->run(RunType::Block);  // returns when the answer has come
+//
+// Threads: any, one at a time. Lifetime: any; it keeps a small queue alive, not the dispatcher. exit() ends a run all
+// the same. Cost: none while it is kept; its end may wake the loop.
+class [[nodiscard]] KeepRunning {
+public:
+  KeepRunning() noexcept = default;  // keeps nothing
+  explicit KeepRunning(std::shared_ptr<PostQueue> queue);
+  KeepRunning(KeepRunning&& other) noexcept = default;
+  KeepRunning& operator=(KeepRunning&& other) noexcept;
+  ~KeepRunning() { reset(); }
+
+  // Lets the run return.
+  void reset() noexcept;
+
+private:
+  std::shared_ptr<PostQueue> queue_;
+};
+
+}  // namespace nuncio

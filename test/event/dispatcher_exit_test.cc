@@ -1,0 +1,267 @@
+// What ends a run from outside, and what keeps it going; with the system call of those who wake the loop slowed down.
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdarg>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <sys/syscall.h>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "nuncio/event/dispatcher.h"
+#include "nuncio/future/future.h"
+#include "nuncio/future/submit.h"
+#include "test/test_support/dispatcher_thread.h"
+#include "test/test_support/notification.h"
+
+namespace {
+
+thread_local bool slow_calls = false;  // of this thread, where it wakes a loop
+std::atomic<int> in_slow_calls{0};     // threads
+std::atomic<int> slow_calls_ended{0};  // how many
+constexpr useconds_t kSlowMicroseconds = 30'000;
+
+long callKernel(long number, long a, long b, long c, long d, long e, long f) {
+  register long r10 asm("r10") = d;
+  register long r8 asm("r8") = e;
+  register long r9 asm("r9") = f;
+  long result;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+               : "rcx", "r11", "memory");
+  return result;
+}
+
+}  // namespace
+
+// Takes the place of the C library's, through which the library wakes loops.
+extern "C" long syscall(long number, ...) noexcept {
+  std::va_list arguments;
+  va_start(arguments, number);
+  std::array<long, 6> values{};
+  for (long& value : values) {
+    value = va_arg(arguments, long);
+  }
+  va_end(arguments);
+  const bool slow = slow_calls && number == SYS_write;
+  if (slow) {
+    ++in_slow_calls;
+    usleep(kSlowMicroseconds);
+  }
+  const long result = callKernel(number, values[0], values[1], values[2], values[3], values[4], values[5]);
+  if (slow) {
+    ++slow_calls_ended;
+    --in_slow_calls;
+  }
+  if (result < 0 && result > -4096) {
+    errno = static_cast<int>(-result);
+    return -1;
+  }
+  return result;
+}
+
+namespace nuncio::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Has `call`, on a thread whose calls are slow, end a run of a dispatcher that is awake, or asleep; then destroys the
+// dispatcher, after which that thread must not be at work on it any more.
+void expectLeftBeforeTheEnd(bool asleep, const std::function<void(Dispatcher&, const PostHandle&)>& call) {
+  slow_calls_ended = 0;
+  DispatcherPtr dispatcher = createDispatcher({.name = "ended"});
+  SchedulableCallbackPtr busy;
+  busy = dispatcher->createSchedulableCallback([&] { busy->scheduleNextIteration(); });
+  if (!asleep) {
+    busy->scheduleNextIteration();
+  }
+  Notification running;
+  dispatcher->post([&] { running.notify(); });
+  std::thread caller([&, d = dispatcher.get(), handle = dispatcher->handle()] {
+    ASSERT_TRUE(running.wait());
+    if (asleep) {
+      usleep(kSlowMicroseconds);  // mostly enough; where it is not, the loop was awake
+    }
+    slow_calls = true;
+    call(*d, handle);
+    slow_calls = false;
+  });
+  dispatcher->run(RunType::RunUntilExit);
+  busy.reset();
+  const PostHandle handle = dispatcher->handle();
+  dispatcher.reset();
+  const int ended = slow_calls_ended;
+  const int within = in_slow_calls;
+  caller.join();
+  EXPECT_EQ(ended, slow_calls_ended) << "it wrote after the dispatcher was destroyed";
+  EXPECT_EQ(within, 0);
+}
+
+TEST(DispatcherExitTest, ACallOfExitThatEndedTheRunHasLeftBeforeTheDispatcherGoes) {
+  for (const bool asleep : {false, true}) {
+    expectLeftBeforeTheEnd(asleep, [](Dispatcher& dispatcher, const PostHandle&) { dispatcher.exit(); });
+  }
+}
+
+TEST(DispatcherExitTest, APostThatEndedTheRunHasLeftBeforeTheDispatcherGoes) {
+  for (const bool asleep : {false, true}) {
+    expectLeftBeforeTheEnd(asleep, [](Dispatcher& dispatcher, const PostHandle&) {
+      dispatcher.post([&dispatcher] { dispatcher.exit(); });
+    });
+  }
+}
+
+TEST(DispatcherExitTest, APostWithACaptureThatIsMovedSlowlyHasLeftBeforeTheDispatcherGoes) {
+  struct Slow {
+    explicit Slow(Dispatcher& d) : dispatcher(&d) {}
+    Slow(Slow&& other) noexcept : dispatcher(other.dispatcher) { usleep(1'000); }
+    Slow& operator=(Slow&&) = delete;
+    ~Slow() = default;
+    Dispatcher* dispatcher;
+  };
+  for (const bool asleep : {false, true}) {
+    expectLeftBeforeTheEnd(asleep, [](Dispatcher& dispatcher, const PostHandle&) {
+      dispatcher.post([slow = Slow(dispatcher)] { slow.dispatcher->exit(); });
+    });
+  }
+}
+
+TEST(DispatcherExitTest, AHandleEndsTheRunOfADispatcherThatLivesAndOfNoOther) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "by_handle"});
+  const PostHandle handle = dispatcher->handle();
+  EXPECT_FALSE(PostHandle().exit());
+  for (int i = 0; i < 100; ++i) {
+    std::thread caller([&] { EXPECT_TRUE(handle.exit()); });
+    dispatcher->run(RunType::RunUntilExit);
+    caller.join();
+  }
+  dispatcher->shutdown();
+  EXPECT_FALSE(handle.exit());
+  dispatcher.reset();
+  EXPECT_FALSE(handle.exit());
+}
+
+TEST(DispatcherExitTest, ManyThreadsEndRunsByTheirHandlesWhileDispatchersComeAndGo) {
+  for (int round = 0; round < 300; ++round) {
+    DispatcherPtr dispatcher = createDispatcher({.name = "many"});
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 3; ++i) {
+      callers.emplace_back([handle = dispatcher->handle()] { handle.exit(); });
+    }
+    dispatcher->run(RunType::RunUntilExit);
+    dispatcher.reset();
+    for (std::thread& caller : callers) {
+      caller.join();
+    }
+  }
+}
+
+Dispatcher* interrupted = nullptr;
+std::optional<PostHandle> interrupted_by_handle;
+
+TEST(DispatcherExitTest, ASignalHandlerEndsTheRunAlsoByAHandle) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "interrupted"});
+  interrupted = dispatcher.get();
+  interrupted_by_handle = dispatcher->handle();
+  const std::array<void (*)(int), 2> handlers = {[](int) { interrupted->exit(); },
+                                                 [](int) { interrupted_by_handle->exit(); }};
+  for (const auto handler : handlers) {
+    struct sigaction action{};
+    struct sigaction former{};
+    action.sa_handler = handler;
+    ASSERT_EQ(sigaction(SIGUSR2, &action, &former), 0);
+    Notification running;
+    dispatcher->post([&] { running.notify(); });
+    std::thread killer([&, thread = pthread_self()] {
+      ASSERT_TRUE(running.wait());
+      pthread_kill(thread, SIGUSR2);
+    });
+    dispatcher->run(RunType::RunUntilExit);
+    killer.join();
+    ASSERT_EQ(sigaction(SIGUSR2, &former, nullptr), 0);
+  }
+  interrupted_by_handle.reset();
+}
+
+TEST(KeepRunningTest, ABlockingRunWaitsForItsEnd) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "kept"});
+  for (int i = 0; i < 100; ++i) {
+    std::atomic<bool> ended{false};
+    std::thread other([&ended, kept = dispatcher->keepRunning()]() mutable {
+      std::this_thread::yield();
+      ended = true;
+      kept.reset();
+    });
+    dispatcher->run(RunType::Block);
+    EXPECT_TRUE(ended);
+    other.join();
+  }
+  dispatcher->run(RunType::Block);
+}
+
+TEST(KeepRunningTest, SeveralAllHaveToEnd) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "kept"});
+  KeepRunning first = dispatcher->keepRunning();
+  KeepRunning moved = std::move(first);
+  KeepRunning second = dispatcher->keepRunning();
+  std::vector<int> order;
+  TimerPtr timer = dispatcher->createTimer([&] {
+    order.push_back(static_cast<int>(order.size()));
+    (order.size() == 1 ? moved : second).reset();
+    if (order.size() == 1) {
+      timer->enableTimer(1ms);
+    }
+  });
+  timer->enableTimer(1ms);
+  dispatcher->run(RunType::Block);
+  EXPECT_EQ(order.size(), 2U);
+  second.reset();  // again: nothing
+}
+
+TEST(KeepRunningTest, AssigningToOneEndsWhatItKept) {
+  DispatcherPtr first = createDispatcher({.name = "first"});
+  DispatcherPtr second = createDispatcher({.name = "second"});
+  KeepRunning kept = first->keepRunning();
+  kept = second->keepRunning();
+  first->run(RunType::Block);
+  kept = KeepRunning();
+  second->run(RunType::Block);
+}
+
+TEST(KeepRunningTest, ExitAndShutdownDoNotWaitForIt) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "kept"});
+  KeepRunning kept = dispatcher->keepRunning();
+  dispatcher->exit();
+  dispatcher->run(RunType::Block);
+  dispatcher->run(RunType::NonBlock);
+  dispatcher.reset();
+  kept.reset();
+}
+
+TEST(KeepRunningTest, APendingFutureDoesNotKeepARunUnlessItsFunctionHoldsOne) {
+  DispatcherPtr worker = createDispatcher({.name = "worker"});
+  DispatcherPtr dispatcher = createDispatcher({.name = "here"});
+  DispatcherThread thread(*worker);
+  Notification go;
+  int answered = 0;
+  Future<void> answer = submit(*worker, [&] { EXPECT_TRUE(go.wait()); }).via(*dispatcher).then([&] { ++answered; });
+  dispatcher->run(RunType::Block);
+  EXPECT_EQ(answered, 0);
+  Future<void> kept_answer = std::move(answer).then([&, kept = dispatcher->keepRunning()] { ++answered; });
+  go.notify();
+  dispatcher->run(RunType::Block);
+  EXPECT_EQ(answered, 2);
+}
+
+}  // namespace
+}  // namespace nuncio::test
