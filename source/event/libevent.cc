@@ -2,11 +2,14 @@
 
 #include <array>
 #include <cerrno>
+#include <csetjmp>
 #include <csignal>
+#include <cstdlib>
 #include <fcntl.h>
 #include <mutex>
 #include <unistd.h>
 
+#include "nuncio/common/assert.h"
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/common/logging.h"
 #include "source/common/errno_status.h"
@@ -14,22 +17,89 @@
 namespace nuncio {
 namespace {
 
+// Descriptors that are kept for libevent until it asks for them: the kernel gives out numbers one by one, to whichever
+// thread asks first.
+class Reserve {
+public:
+  // libevent's epoll and its pair of signal descriptors; and as many again as it needs to try for the pair once more.
+  static constexpr std::size_t kNeeded = 3;
+  static constexpr std::size_t kSpare = 2;
+
+  absl::Status open() {
+    for (std::size_t i = 0; i < kNeeded + kSpare; ++i) {
+      descriptors_[i] = FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+      if (descriptors_[i].get() < 0 && i < kNeeded) {
+        return errnoStatus(errno, "no descriptors for a dispatcher");
+      }
+    }
+    return absl::OkStatus();
+  }
+  void releaseNeeded() { release(0, kNeeded); }
+  void releaseSpare() { release(kNeeded, kSpare); }
+
+private:
+  void release(std::size_t first, std::size_t number) {
+    for (std::size_t i = first; i < first + number; ++i) {
+      descriptors_[i] = FileDescriptor();
+    }
+  }
+
+  std::array<FileDescriptor, kNeeded + kSpare> descriptors_;
+};
+
+// A call of libevent that may end in its exit(): where to go instead.
+struct Attempt {
+  std::jmp_buf escape;
+  Reserve* reserve;  // null: none
+};
+thread_local constinit Attempt* current_attempt = nullptr;
+
 void logLibevent(int severity, const char* message) {
   const int saved_errno = errno;  // libevent's callers look at it after the message
-  if (severity == EVENT_LOG_ERR) {
+  if (severity == EVENT_LOG_ERR && current_attempt == nullptr) {
     NUNCIO_LOG(Event, err, "libevent: {}", message);
-  } else if (severity == EVENT_LOG_WARN) {
+  } else if (severity == EVENT_LOG_ERR || severity == EVENT_LOG_WARN) {
     NUNCIO_LOG(Event, debug, "libevent: {}", message);  // each is also an error that we return, and name better
+    if (current_attempt != nullptr && current_attempt->reserve != nullptr) {
+      current_attempt->reserve->releaseSpare();  // it found no pipe, and tries a pair of sockets next
+    }
   } else {
     NUNCIO_LOG(Event, trace, "libevent: {}", message);
   }
   errno = saved_errno;
 }
 
+// libevent's exit() follows when this returns.
+void onLibeventFatal(int error) {
+  constexpr int kFailedAssertion = static_cast<int>(0xdeaddead);  // where it would call abort() by itself
+  if (error == kFailedAssertion) {
+    std::abort();
+  }
+  if (current_attempt != nullptr) {
+    std::longjmp(current_attempt->escape, 1);
+  }
+}
+
+// Calls `f`, which calls libevent and nothing that has a destructor. False where libevent would have ended the process:
+// what it had made by then is lost.
+template <class F>
+bool attempt(Reserve* reserve, F f) {
+  Attempt here{.escape = {}, .reserve = reserve};
+  current_attempt = &here;
+  if (setjmp(here.escape) != 0) {  // NOLINT(cert-err52-cpp): an exception would need unwind tables in libevent
+    current_attempt = nullptr;
+    return false;
+  }
+  f();
+  current_attempt = nullptr;
+  return true;
+}
+
 void prepareProcess() {
   static std::once_flag once;
   std::call_once(once, [] {
     event_set_log_callback(&logLibevent);
+    event_set_fatal_callback(&onLibeventFatal);
     struct sigaction action{};
     if (sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) {
       signal(SIGPIPE, SIG_IGN);
@@ -37,38 +107,47 @@ void prepareProcess() {
   });
 }
 
-// libevent 2.1 calls exit() when it finds no descriptors for its pipe of signals, so look before: an epoll, a pipe.
-absl::Status checkDescriptors() {
-  std::array<FileDescriptor, 3> probes;
-  for (FileDescriptor& probe : probes) {
-    probe = FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    if (probe.get() < 0) {
-      return errnoStatus(errno, "no descriptors for a dispatcher");
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<EventBasePtr> newEventBase() {
   prepareProcess();
-  if (absl::Status status = checkDescriptors(); !status.ok()) {
-    return status;
-  }
   const EventConfigPtr config(event_config_new());
   if (config == nullptr) {
     return absl::ResourceExhaustedError("no memory for an event_config");
   }
   for (const char* method : {"select", "poll", "devpoll"}) {
-    event_config_avoid_method(config.get(), method);  // else a lack of descriptors would end in a slower backend
+    // Else a lack of descriptors would end in a slower backend.
+    if (event_config_avoid_method(config.get(), method) != 0) {
+      return absl::ResourceExhaustedError("no memory for an event_config");
+    }
   }
   event_config_set_flag(config.get(), EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
-  EventBasePtr base(event_base_new_with_config(config.get()));
+  Reserve reserve;
+  if (absl::Status status = reserve.open(); !status.ok()) {
+    return status;
+  }
+  event_base* base = nullptr;
+  const bool survived = attempt(&reserve, [&] {
+    reserve.releaseNeeded();
+    base = event_base_new_with_config(config.get());
+  });
+  if (!survived) {
+    return absl::ResourceExhaustedError(
+        "no descriptors for a dispatcher: other threads took those that it needs; raise the limit of open files "
+        "(ulimit "
+        "-n)");
+  }
   if (base == nullptr) {
     return absl::ResourceExhaustedError("libevent could not create an event_base on epoll (descriptors, memory?)");
   }
-  return base;
+  return EventBasePtr(base);
+}
+
+bool reinitEventBase(event_base* base) {
+  bool reinitialized = false;
+  const bool survived = attempt(nullptr, [&] { reinitialized = event_reinit(base) == 0; });
+  NUNCIO_RELEASE_ASSERT(survived, "no descriptors or memory for a dispatcher in the child of a fork");
+  return reinitialized;
 }
 
 }  // namespace nuncio

@@ -65,7 +65,7 @@ bool Loop::addWatcher(int fd, bool edge) {
 
 void Loop::reinitAfterFork() {
   fork_generation_ = currentForkGeneration();
-  if (event_reinit(base_.get()) != 0) {
+  if (!reinitEventBase(base_.get())) {
     NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name());
   }
 }
