@@ -1,6 +1,7 @@
 #include "source/common/errno_status.h"
 
 #include <cerrno>
+#include <new>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,14 @@ absl::Status errnoStatus(int error, absl::string_view what) {
       return absl::InvalidArgumentError(message);
     default:
       return absl::InternalError(message);
+  }
+}
+
+absl::Status noMemoryStatus(absl::string_view what) noexcept {
+  try {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for ", what));
+  } catch (const std::bad_alloc&) {
+    return absl::Status(absl::StatusCode::kResourceExhausted, "");  // allocates nothing
   }
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <new>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -15,7 +16,7 @@
 //
 // A line below its layer's level costs one relaxed load and a branch: its arguments are not evaluated. Levels: trace,
 // debug, info (the default), warning, error, critical, off. Lines go to stderr until logger(layer).sinks() is changed,
-// which is to be done before dispatchers run. Threads: any.
+// which is to be done before dispatchers run. A line for which there is no memory is dropped. Threads: any.
 namespace nuncio {
 
 enum class LogLayer : uint8_t { Common, Event, Future, Runtime, Network, Exe };
@@ -41,11 +42,14 @@ inline bool logEnabled(LogLayer layer, spdlog::level::level_enum level) {
 
 }  // namespace nuncio
 
-#define NUNCIO_LOG(layer_name, level_name, ...)                                              \
-  do {                                                                                       \
-    if (::nuncio::logEnabled(::nuncio::LogLayer::layer_name, ::spdlog::level::level_name)) { \
-      ::nuncio::logger(::nuncio::LogLayer::layer_name)                                       \
-          .log(::spdlog::source_loc{__FILE__, __LINE__, static_cast<const char*>(__func__)}, \
-               ::spdlog::level::level_name, __VA_ARGS__);                                    \
-    }                                                                                        \
+#define NUNCIO_LOG(layer_name, level_name, ...)                                                \
+  do {                                                                                         \
+    if (::nuncio::logEnabled(::nuncio::LogLayer::layer_name, ::spdlog::level::level_name)) {   \
+      try {                                                                                    \
+        ::nuncio::logger(::nuncio::LogLayer::layer_name)                                       \
+            .log(::spdlog::source_loc{__FILE__, __LINE__, static_cast<const char*>(__func__)}, \
+                 ::spdlog::level::level_name, __VA_ARGS__);                                    \
+      } catch (const ::std::bad_alloc&) {                                                      \
+      }                                                                                        \
+    }                                                                                          \
   } while (false)
