@@ -5,10 +5,12 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <memory>
+#include <cstdlib>
 #include <mutex>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <utility>
 
 namespace nuncio {
 namespace {
@@ -57,31 +59,34 @@ void onFatalSignal(int signal, siginfo_t* info, void*) {
   raise(signal);
 }
 
-// A stack for handlers of this thread's signals, unless it has one.
-class SignalStack {
-public:
-  SignalStack() {
-    stack_t current{};
-    if (sigaltstack(nullptr, &current) != 0 || (current.ss_flags & SS_DISABLE) == 0) {
-      return;
-    }
-    memory_ = std::make_unique<std::byte[]>(kBytes);
-    const stack_t stack{.ss_sp = memory_.get(), .ss_flags = 0, .ss_size = kBytes};
-    sigaltstack(&stack, nullptr);
-  }
-  ~SignalStack() {
-    if (memory_ != nullptr) {
-      const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
-      sigaltstack(&none, nullptr);
-    }
-  }
-  SignalStack(const SignalStack&) = delete;
-  SignalStack& operator=(const SignalStack&) = delete;
+constexpr std::size_t kSignalStackBytes = 64 * 1024;
+pthread_key_t signal_stack_key;   // of the memory, owned
+bool give_signal_stacks = false;  // there is such a key; both are set before `installed`
 
-private:
-  static constexpr std::size_t kBytes = 64 * 1024;
-  std::unique_ptr<std::byte[]> memory_;
-};
+void freeSignalStack(void* memory) {
+  const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+  sigaltstack(&none, nullptr);
+  std::free(memory);
+}
+
+// Gives this thread a stack for handlers of signals, until it ends, unless it has one. Without memory it has none, and
+// a stack overflow goes unreported. A thread_local object would not do: where there is no memory to note its
+// destructor, the C library aborts.
+void giveSignalStack() {
+  stack_t current{};
+  if (sigaltstack(nullptr, &current) != 0 || (current.ss_flags & SS_DISABLE) == 0) {
+    return;
+  }
+  void* const memory = std::malloc(kSignalStackBytes);
+  if (memory == nullptr) {
+    return;
+  }
+  const stack_t stack{.ss_sp = memory, .ss_flags = 0, .ss_size = kSignalStackBytes};
+  if (pthread_setspecific(signal_stack_key, memory) != 0 || sigaltstack(&stack, nullptr) != 0) {
+    (void)pthread_setspecific(signal_stack_key, nullptr);
+    std::free(memory);
+  }
+}
 
 void writeAll(const char* data, std::size_t size) {
   while (size > 0) {
@@ -118,6 +123,9 @@ CrashOutput& CrashOutput::operator<<(uint64_t number) {
 void installCrashHandler() {
   static std::once_flag once;
   std::call_once(once, [] {
+    if (pthread_key_create(&signal_stack_key, &freeSignalStack) == 0) {
+      give_signal_stacks = true;
+    }
     struct sigaction action{};
     action.sa_sigaction = &onFatalSignal;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -130,8 +138,11 @@ void installCrashHandler() {
 }
 
 CrashScope::CrashScope(const Loop& loop) : outer_(Loop::runningHere()) {
-  if (installed.load(std::memory_order_acquire)) {
-    thread_local const SignalStack stack;
+  if (installed.load(std::memory_order_acquire) && give_signal_stacks) {
+    thread_local constinit bool looked_at = false;
+    if (!std::exchange(looked_at, true)) {
+      giveSignalStack();
+    }
   }
   Loop::setRunningHere(&loop);
   setCurrentDispatcherName(loop.name().c_str());

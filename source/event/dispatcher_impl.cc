@@ -1,12 +1,14 @@
 #include "source/event/dispatcher_impl.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/assert.h"
 #include "nuncio/common/logging.h"
+#include "source/common/errno_status.h"
 #include "source/common/pause.h"
 #include "source/event/crash_handler.h"
 #include "source/event/file_event_impl.h"
@@ -44,7 +46,11 @@ MonotonicTime monotonicTime(uint64_t nanoseconds) {
 }  // namespace
 
 absl::StatusOr<DispatcherPtr> tryCreateDispatcher(const DispatcherOptions& options) {
-  return DispatcherImpl::create(options);
+  try {
+    return DispatcherImpl::create(options);
+  } catch (const std::bad_alloc&) {
+    return noMemoryStatus("a dispatcher");
+  }
 }
 
 DispatcherPtr createDispatcher(const DispatcherOptions& options) {
@@ -160,7 +166,11 @@ DispatcherImpl::~DispatcherImpl() {
 
 absl::StatusOr<FileEventPtr> DispatcherImpl::createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
                                                              uint32_t events) {
-  return FileEventImpl::create(loop_, fd, std::move(cb), trigger, events);
+  try {
+    return FileEventImpl::create(loop_, fd, std::move(cb), trigger, events);
+  } catch (const std::bad_alloc&) {
+    return noMemoryStatus("a file event");
+  }
 }
 
 TimerPtr DispatcherImpl::createTimer(TimerCb cb) {
@@ -176,7 +186,11 @@ SchedulableCallbackPtr DispatcherImpl::createSchedulableCallback(SchedulableCb c
 }
 
 absl::StatusOr<SignalEventPtr> DispatcherImpl::listenForSignal(int signal, SignalCb cb) {
-  return SignalEventImpl::create(loop_, signal, std::move(cb));
+  try {
+    return SignalEventImpl::create(loop_, signal, std::move(cb));
+  } catch (const std::bad_alloc&) {
+    return noMemoryStatus("a signal event");
+  }
 }
 
 void DispatcherImpl::deferredDelete(DeferredDeletablePtr object) {

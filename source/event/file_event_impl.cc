@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <new>
 #include <poll.h>
 #include <utility>
 
@@ -47,9 +48,9 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(const LoopRef& loop, int fd, 
   if (::fcntl(fd, F_GETFL) < 0) {
     return refused(fd, errno);
   }
-  std::unique_ptr<FileEventImpl> event(new FileEventImpl(loop, fd, std::move(cb), trigger));
-  if (event->raw_event_ == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat("fd ", fd, ": no memory for an event"));
+  std::unique_ptr<FileEventImpl> event(new (std::nothrow) FileEventImpl(loop, fd, std::move(cb), trigger));
+  if (event == nullptr || event->raw_event_ == nullptr) {
+    return noMemoryStatus("a file event");
   }
   if (absl::Status status = event->enable(events); !status.ok()) {
     return status;
@@ -136,7 +137,13 @@ absl::Status FileEventImpl::enable(uint32_t events) {
     return absl::OkStatus();
   }
   enabled_ = static_cast<uint8_t>(events);
-  if (absl::Status status = add(); !status.ok()) {
+  absl::Status status;
+  try {
+    status = add();
+  } catch (const std::bad_alloc&) {
+    status = noMemoryStatus("a file event");
+  }
+  if (!status.ok()) {
     duplicate_ = FileDescriptor();
     enabled_ = 0;
     return status;
@@ -145,6 +152,7 @@ absl::Status FileEventImpl::enable(uint32_t events) {
   return absl::OkStatus();
 }
 
+// Throws std::bad_alloc, and has then changed nothing but duplicate_.
 absl::Status FileEventImpl::add() {
   int fd = fd_;
   if (closedOnly()) {

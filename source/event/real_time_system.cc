@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <new>
 #include <sys/timerfd.h>
 #include <utility>
 
@@ -65,7 +66,13 @@ class RealTimeSystem final : public TimeSystem {
 public:
   MonotonicTime monotonicTime() const override { return std::chrono::steady_clock::now(); }
   SystemTime systemTime() const override { return std::chrono::system_clock::now(); }
-  absl::StatusOr<AlarmPtr> createAlarm(Dispatcher& dispatcher) override { return TimerFdAlarm::create(dispatcher); }
+  absl::StatusOr<AlarmPtr> createAlarm(Dispatcher& dispatcher) override {
+    try {
+      return TimerFdAlarm::create(dispatcher);
+    } catch (const std::bad_alloc&) {
+      return noMemoryStatus("an alarm");
+    }
+  }
 };
 
 }  // namespace
