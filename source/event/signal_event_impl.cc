@@ -71,6 +71,7 @@ public:
                                                         " listens for signals; one dispatcher of a process can, so ask "
                                                         "it to, and post from its callback"));
     }
+    events_.reserve(events_.size() + 1);  // what may throw comes before the handler is installed
     if (absl::Status status = openSignalFd(); !status.ok()) {
       return status;
     }
@@ -183,8 +184,9 @@ absl::StatusOr<SignalEventPtr> SignalEventImpl::create(const LoopRef& loop, int 
   if (signal <= 0 || signal >= NSIG || signal == SIGKILL || signal == SIGSTOP) {
     return absl::InvalidArgumentError(absl::StrCat("signal ", signal, ": no signal that can be caught"));
   }
+  SignalListeners& listeners = SignalListeners::get();  // may throw, which the event's destructor may not
   std::unique_ptr<SignalEventImpl> event(new SignalEventImpl(loop, signal, std::move(cb)));
-  if (absl::Status status = SignalListeners::get().add(loop, *event); !status.ok()) {
+  if (absl::Status status = listeners.add(loop, *event); !status.ok()) {
     return status;
   }
   return event;
@@ -200,6 +202,10 @@ void SignalEventImpl::destroyAndFree(SignalEventImpl* event) {
   ::operator delete(event);
 }
 
-void SignalEventImpl::stopAll(Loop& loop) { SignalListeners::get().removeAll(loop); }
+void SignalEventImpl::stopAll(Loop& loop) {
+  if (signal_fd.load(std::memory_order_relaxed) >= 0) {  // else nobody ever listened, and get() may throw
+    SignalListeners::get().removeAll(loop);
+  }
+}
 
 }  // namespace nuncio
