@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "nuncio/common/assert.h"
 #include "nuncio/common/logging.h"
 #include "nuncio/common/mutex.h"
+#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace {
@@ -126,10 +128,19 @@ void SimulatedTimeSystem::Impl::settle(MonotonicTime new_now) {
       }
     }
   }
-  for (std::size_t i = 0; i < holds.size(); ++i) {
-    posts[i].post([time = shared_from_this(), held = holds[i]] { time->hold(*held); });
+  bool all_posted = true;
+  for (std::size_t i = 0; i < holds.size() && all_posted; ++i) {
+    all_posted = posts[i].post([time = shared_from_this(), held = holds[i]] { time->hold(*held); }) ||
+                 !posts[i].alive();  // it is on its way out of run()
   }
   const MutexLock lock(lock_);
+  if (!all_posted) {
+    for (const auto& held : holds) {
+      held->released = true;
+    }
+    changed_.notifyAll();
+    throw std::bad_alloc();
+  }
   for (const auto& held : holds) {
     while (!held->reached && lives(held->alarm) && held->alarm->running) {
       changed_.wait(lock_);
@@ -203,7 +214,7 @@ void SimulatedTimeSystem::Impl::serve(SimulatedAlarm& alarm) {
     const PostHandle posts = alarm.posts;
     const uint64_t settings = alarm.settings;
     lock_.unlock();
-    posts.post([] {});  // wakes the loop, which looks at its timers first
+    posts.wake();  // it looks at its timers first
     lock_.lock();
     while (lives(&alarm) && alarm.running && alarm.settings == settings) {
       changed_.wait(lock_);
@@ -213,30 +224,27 @@ void SimulatedTimeSystem::Impl::serve(SimulatedAlarm& alarm) {
 }
 
 void SimulatedTimeSystem::Impl::runIdle() {
-  lock_.lock();
-  const std::vector<SimulatedAlarm*> alarms = alarms_;
+  std::vector<SimulatedAlarm*> alarms;
+  {
+    const MutexLock lock(lock_);
+    alarms = alarms_;
+  }
   for (SimulatedAlarm* alarm : alarms) {
-    if (lives(alarm) && !alarm->running) {
-      lock_.unlock();
+    lock_.lock();
+    const bool idle = lives(alarm) && !alarm->running;
+    lock_.unlock();
+    if (idle) {
       alarm->dispatcher.run(RunType::NonBlock);
-      lock_.lock();
     }
   }
-  lock_.unlock();
 }
 
 void SimulatedTimeSystem::Impl::wakeDue() {
-  std::vector<PostHandle> due;
-  {
-    const MutexLock lock(lock_);
-    for (SimulatedAlarm* alarm : alarms_) {
-      if (alarm->running && alarm->due.load(std::memory_order_relaxed) <= now()) {
-        due.push_back(alarm->posts);
-      }
+  const MutexLock lock(lock_);
+  for (const SimulatedAlarm* alarm : alarms_) {
+    if (alarm->running && alarm->due.load(std::memory_order_relaxed) <= now()) {
+      alarm->posts.wake();
     }
-  }
-  for (const PostHandle& posts : due) {
-    posts.post([] {});
   }
 }
 
@@ -282,7 +290,11 @@ SystemTime SimulatedTimeSystem::systemTime() const {
 }
 
 absl::StatusOr<AlarmPtr> SimulatedTimeSystem::createAlarm(Dispatcher& dispatcher) {
-  return std::make_unique<Impl::SimulatedAlarm>(impl_, dispatcher);
+  try {
+    return std::make_unique<Impl::SimulatedAlarm>(impl_, dispatcher);
+  } catch (const std::bad_alloc&) {
+    return noMemoryStatus("an alarm");
+  }
 }
 
 }  // namespace nuncio

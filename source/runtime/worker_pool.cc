@@ -1,8 +1,10 @@
 #include "nuncio/runtime/worker_pool.h"
 
 #include <atomic>
+#include <deque>
 #include <exception>
 #include <latch>
+#include <new>
 #include <pthread.h>
 #include <sched.h>
 #include <system_error>
@@ -15,6 +17,7 @@
 #include "nuncio/common/assert.h"
 #include "nuncio/common/caught_exception.h"
 #include "nuncio/common/logging.h"
+#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace {
@@ -56,12 +59,12 @@ public:
       if (!dispatcher.ok()) {
         return dispatcher.status();
       }
-      workers_.push_back({*std::move(dispatcher), std::thread()});
+      workers_.emplace_back(*std::move(dispatcher));
     }
     for (std::size_t i = 0; i < threads; ++i) {
       const int cpu = options.pin_to_cpus ? cpus[i % cpus.size()] : -1;
       try {
-        workers_[i].thread = std::thread([dispatcher = workers_[i].dispatcher.get(), cpu] { work(*dispatcher, cpu); });
+        workers_[i].thread = std::thread([worker = &workers_[i], cpu] { work(*worker, cpu); });
       } catch (const std::system_error& e) {
         return absl::ResourceExhaustedError(
             absl::StrCat("cannot start ", workers_[i].dispatcher->name(), ": ", e.what()));
@@ -69,9 +72,15 @@ public:
     }
     // A pool that is handed out is at work: nobody meets a dispatcher that is about to be bound to its thread.
     std::latch running(static_cast<std::ptrdiff_t>(threads));
-    runOnAll([&running](Dispatcher&) { running.count_down(); });
+    bool all_run = true;
+    for (const Worker& worker : workers_) {
+      if (!worker.dispatcher->post([&running] { running.count_down(); })) {
+        all_run = false;
+        running.count_down();
+      }
+    }
     running.wait();
-    return absl::OkStatus();
+    return all_run ? absl::OkStatus() : noMemoryStatus("the first post to a worker");
   }
 
   // WorkerPool
@@ -90,11 +99,16 @@ public:
 
 private:
   struct Worker {
-    DispatcherPtr dispatcher;
+    explicit Worker(DispatcherPtr made) : dispatcher(std::move(made)) {}
+
+    const DispatcherPtr dispatcher;
     std::thread thread;
+    // Set when there was no memory to post the end. Release/acquire: what was posted comes before.
+    std::atomic<bool> ends_unposted{false};
   };
 
-  static void work(Dispatcher& dispatcher, int cpu) {
+  static void work(Worker& worker, int cpu) {
+    Dispatcher& dispatcher = *worker.dispatcher;
     const std::string name(dispatcher.name().substr(0, 15));  // the longest that Linux takes
     pthread_setname_np(pthread_self(), name.c_str());
     if (cpu >= 0) {
@@ -106,10 +120,24 @@ private:
       }
     }
     dispatcher.run(RunType::RunUntilExit);
+    if (worker.ends_unposted.load(std::memory_order_acquire)) {
+      runPosted(dispatcher);
+    }
     dispatcher.shutdown();
   }
 
-  std::vector<Worker> workers_;
+  // Runs what is posted, and what that posts; at some point that is taken for a loop.
+  static void runPosted(Dispatcher& dispatcher) {
+    constexpr int kMaxRounds = 1000;
+    bool any = true;
+    for (int round = 0; any && round < kMaxRounds; ++round) {
+      const uint64_t run_before = dispatcher.stats().posts_run;
+      dispatcher.run(RunType::NonBlock);
+      any = dispatcher.stats().posts_run != run_before;
+    }
+  }
+
+  std::deque<Worker> workers_;  // whose addresses the threads know
   std::atomic<std::size_t> next_{0};
 };
 
@@ -122,7 +150,12 @@ bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
     PostCb done;
     std::atomic<std::size_t> left;
   };
-  const auto shared = std::make_shared<Shared>(std::move(f), std::move(done), workers_.size());
+  std::shared_ptr<Shared> shared;
+  try {
+    shared = std::make_shared<Shared>(std::move(f), std::move(done), workers_.size());
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
   bool posted = true;
   for (Worker& worker : workers_) {
     posted &= worker.dispatcher->post([shared, dispatcher = worker.dispatcher.get()] {
@@ -156,7 +189,10 @@ void WorkerPoolImpl::stop() {
   for (Worker& worker : workers_) {
     if (worker.thread.joinable()) {
       // After what was posted before.
-      worker.dispatcher->post([dispatcher = worker.dispatcher.get()] { dispatcher->exit(); });
+      if (!worker.dispatcher->post([dispatcher = worker.dispatcher.get()] { dispatcher->exit(); })) {
+        worker.ends_unposted.store(true, std::memory_order_release);
+        worker.dispatcher->exit();
+      }
     }
   }
   for (Worker& worker : workers_) {
@@ -171,11 +207,15 @@ void WorkerPoolImpl::stop() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::create(const WorkerPoolOptions& options) {
-  auto pool = std::make_unique<WorkerPoolImpl>();
-  if (absl::Status status = pool->start(options); !status.ok()) {
-    return status;
+  try {
+    auto pool = std::make_unique<WorkerPoolImpl>();
+    if (absl::Status status = pool->start(options); !status.ok()) {
+      return status;
+    }
+    return pool;
+  } catch (const std::bad_alloc&) {
+    return noMemoryStatus("a worker pool");
   }
-  return pool;
 }
 
 }  // namespace nuncio

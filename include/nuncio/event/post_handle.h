@@ -10,6 +10,7 @@
 namespace nuncio {
 
 class PostQueue;
+class SimulatedTimeSystem;
 class TaskQueue;
 
 // PostHandle: posts to a dispatcher that may be gone.
@@ -35,6 +36,7 @@ public:
   bool alive() const;
 
 private:
+  friend class SimulatedTimeSystem;
   friend class TaskQueue;
   void wake() const;                // the loop
   bool tryPost(PostCb&& cb) const;  // `cb` is left to the caller where it is refused
