@@ -43,7 +43,11 @@ void* calloc(std::size_t number, std::size_t size) {
   return nuncio::test::countAllocation() ? __libc_calloc(number, size) : nullptr;
 }
 void* realloc(void* memory, std::size_t size) {
-  return nuncio::test::countAllocation() ? __libc_realloc(memory, size) : nullptr;
+  if (!nuncio::test::countAllocation()) {
+    return nullptr;
+  }
+  nuncio::test::frees.fetch_add(memory != nullptr ? 1 : 0, std::memory_order_relaxed);
+  return __libc_realloc(memory, size);
 }
 int posix_memalign(void** memory, std::size_t alignment, std::size_t size) {
   *memory = nuncio::test::countAllocation() ? __libc_memalign(alignment, size) : nullptr;
