@@ -596,7 +596,10 @@ TEST_F(DispatcherPostTest, ManyThreadsPostCapturesOfEachKindInTheirOrder) {
         if (i % 3 == 0) {
           dispatcher_->post([run, text = std::make_shared<int>(i)] { run(); });
         } else if (i % 3 == 1) {
-          dispatcher_->post([run, large = std::array<char, 100>()] { run(); });
+          dispatcher_->post([run, large = std::array<char, 100>()] {
+            static_cast<void>(large);
+            run();
+          });
         } else {
           dispatcher_->post(run);
         }
