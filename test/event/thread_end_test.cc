@@ -113,6 +113,14 @@ TEST_F(ThreadEndTest, InAContinuationThatRunsInPlace) {
   expectEnds();
 }
 
+TEST_F(ThreadEndTest, InAContinuationThatRunsInPlaceAndReturnsAFuture) {
+  dispatcher_->post([this] {
+    Future<void> last = makeReadyFuture().via(*dispatcher_).then([]() -> Future<void> { endThread(); });
+    std::move(last).detach();
+  });
+  expectEnds();
+}
+
 Future<void> endsItsThread(Dispatcher& /*dispatcher*/, bool& destroyed) {
   const OnDestroy probe([&] { destroyed = true; });
   co_await yield();

@@ -307,7 +307,14 @@ private:
       return std::move(out).take();
     } else {
       TaskQueue* const loop = std::exchange(loop_, nullptr);  // first: op may destroy this
-      return Future<U>(op.apply(takeReady()), loop, place);
+      try {
+        return Future<U>(op.apply(takeReady()), loop, place);
+      } catch (...) {  // the thread ends in it
+        if (loop != nullptr) {
+          loop->release();
+        }
+        throw;
+      }
     }
   }
 

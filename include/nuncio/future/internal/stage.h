@@ -223,6 +223,13 @@ template <class U>
 class InPlaceOut {
 public:
   InPlaceOut(TaskQueue* loop, const std::source_location& place) : loop_(loop), place_(place) {}
+  InPlaceOut(const InPlaceOut&) = delete;
+  InPlaceOut& operator=(const InPlaceOut&) = delete;
+  ~InPlaceOut() {
+    if (loop_ != nullptr) {  // the thread ended in the function
+      loop_->release();
+    }
+  }
   void result(Try<U>&& result) noexcept;
   template <class AnyFuture>
   void future(AnyFuture&& inner) noexcept;
