@@ -194,8 +194,11 @@ bool PostQueue::post(PostCb&& cb) {
       return false;
     }
     const bool first = posted_.first == nullptr;
-    header = posted_.reserve(cb);
-    if (header == nullptr) {
+    if (at_once) {
+      if (!posted_.append(cb)) {
+        return false;
+      }
+    } else if (header = posted_.reserve(cb); header == nullptr) {
       return false;
     }
     if (first) {
@@ -205,11 +208,8 @@ bool PostQueue::post(PostCb&& cb) {
       sleeping_.store(false, std::memory_order_relaxed);
       wake_loop = true;
     }
-    if (at_once) {
-      if (wake_loop) {
-        leaving_.fetch_add(1, std::memory_order_relaxed);
-      }
-      finish(*header, cb);
+    if (at_once && wake_loop) {
+      leaving_.fetch_add(1, std::memory_order_relaxed);
     }
   }
   // From here on `cb` may have run, and this may be gone, but where it leaves, or is not finished.
@@ -231,6 +231,9 @@ bool PostQueue::postFromLoop(PostCb&& cb) {
   if (pending_.load(std::memory_order_acquire) || cb == nullptr) {
     return post(std::move(cb));
   }
+  if (cb.operations()->relocate == nullptr) {
+    return from_loop_.append(cb);
+  }
   Header* const header = from_loop_.reserve(cb);
   if (header == nullptr) {
     return false;
@@ -239,8 +242,8 @@ bool PostQueue::postFromLoop(PostCb&& cb) {
   return true;
 }
 
-PostQueue::Header* PostQueue::Chain::reserve(const PostCb& cb) {
-  const std::size_t bytes = kHeaderBytes + cb.operations()->size;
+[[gnu::always_inline]] inline std::byte* PostQueue::Chain::place(const PostCb::Operations& operations) {
+  const std::size_t bytes = kHeaderBytes + operations.size;
   if (first == nullptr || last->end + bytes > Chunk::kBytes) {
     Chunk* chunk = spare;
     if (chunk != nullptr) {
@@ -258,7 +261,24 @@ PostQueue::Header* PostQueue::Chain::reserve(const PostCb& cb) {
   prefetchForWriting(record + kPrefetchBytes);
   last->end += bytes;
   ++size;
-  return ::new (record) Header(reinterpret_cast<uintptr_t>(cb.operations()) | kUnfinished);
+  return record;
+}
+
+bool PostQueue::Chain::append(PostCb& cb) {
+  const PostCb::Operations* const operations = cb.operations();
+  std::byte* const record = place(*operations);
+  if (record == nullptr) [[unlikely]] {
+    return false;
+  }
+  ::new (record) Header(reinterpret_cast<uintptr_t>(operations));
+  cb.relocateTo(record + kHeaderBytes);
+  return true;
+}
+
+PostQueue::Header* PostQueue::Chain::reserve(const PostCb& cb) {
+  std::byte* const record = place(*cb.operations());
+  return record != nullptr ? ::new (record) Header(reinterpret_cast<uintptr_t>(cb.operations()) | kUnfinished)
+                           : nullptr;
 }
 
 void PostQueue::finish(Header& header, PostCb& cb) {

@@ -187,8 +187,12 @@ private:
     std::size_t spares = 0;
     std::size_t size = 0;  // callbacks
 
+    // Adds `cb`, whose capture moves as bytes. False without memory.
+    bool append(PostCb& cb);
     // Room for a record of `cb`, whose header says that it is unfinished; null without memory.
     Header* reserve(const PostCb& cb);
+    // Room for a record; null without memory.
+    std::byte* place(const PostCb::Operations& operations);
     bool keepSpare(Chunk* chunk, std::size_t limit);
   };
 

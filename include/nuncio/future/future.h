@@ -237,15 +237,21 @@ private:
 
   future_internal::WaitResult waitFor(int64_t nanoseconds);
 
-  // An item for a function that has to wait its turn stays where it is: from there it goes back when nobody looks at
-  // it.
-  bool keepsItem() const {
+  // settle() for a function: an item stays where it is when that has to wait its turn: from there it goes back when
+  // nobody looks at it.
+  void settleForFunction() {
     if (!pending()) {
-      return false;
+      return;
     }
     TaskQueue* const loop = node()->loop_;
-    return loop != nullptr && loop->onLoopThread() && node()->has(future_internal::kDone) &&
-           future_internal::givesBack(*node()) && !future_internal::InPlace::allowed(loop);
+    if (loop != nullptr && loop->onLoopThread()) [[likely]] {
+      if (node()->has(future_internal::kDone) &&
+          (!future_internal::givesBack(*node()) || future_internal::InPlace::allowed(loop))) {
+        takeFromNode();
+      }
+    } else {
+      settleElsewhere();
+    }
   }
   bool doneHere() const {
     if (!pending()) {
@@ -334,9 +340,7 @@ private:
   [[gnu::noinline]] Future<typename Op::Result> chainLater(Op op, std::source_location place) {
     using U = typename Op::Result;
     const bool asked = result_.ready();  // whether it may run in place: it may not
-    if (!keepsItem()) {
-      settle();
-    }
+    settleForFunction();
     if (result_.ready()) {
       if (loop_ == nullptr && TaskQueue::current() != nullptr) {  // so that it has to wait its turn
         loop_ = TaskQueue::current();
