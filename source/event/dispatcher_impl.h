@@ -29,7 +29,7 @@ public:
   absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) override;
   bool post(PostCb cb) override {
     return (Loop::runningHere() == &*loop_ ? posts_->postFromLoop(std::move(cb)) : posts_->post(std::move(cb))) ||
-           PostQueue::refuse(std::move(cb));
+           PostQueue::refuse(std::move(cb));  // NOLINT(bugprone-use-after-move): left to the caller
   }
   void deferredDelete(DeferredDeletablePtr object) override;
   void deleteInDispatcherThread(DeferredDeletablePtr object) override;

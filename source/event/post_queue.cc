@@ -407,7 +407,10 @@ void PostQueue::close() {
   closed_hint_.store(true, std::memory_order_release);
 }
 
-bool PostHandle::post(PostCb cb) const { return tryPost(std::move(cb)) || PostQueue::refuse(std::move(cb)); }
+bool PostHandle::post(PostCb cb) const {
+  return tryPost(std::move(cb)) ||
+         PostQueue::refuse(std::move(cb));  // NOLINT(bugprone-use-after-move): left to the caller
+}
 bool PostHandle::tryPost(PostCb&& cb) const { return queue_ != nullptr && queue_->post(std::move(cb)); }
 bool PostHandle::exit() const {
   if (!alive()) {

@@ -21,11 +21,10 @@ void freeBlock(Block* block) noexcept {
     }
     return;
   }
-  if (loop->closing()) {
-    std::free(block);
-  } else if (block->size == TaskQueue::kSmallBytes) {
+  const uint32_t pooled_size = !loop->closing() ? block->size : 0;
+  if (pooled_size == TaskQueue::kSmallBytes) {
     loop->freeSmall(block);
-  } else if (block->size == TaskQueue::kLargeBytes) {
+  } else if (pooled_size == TaskQueue::kLargeBytes) {
     loop->freeLarge(block);
   } else {
     std::free(block);

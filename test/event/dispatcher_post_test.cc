@@ -642,7 +642,7 @@ std::unique_ptr<Link> makeChain(const std::function<bool(PostCb)>& post) {
   constexpr int kLinks = 200'000;
   std::unique_ptr<Link> first;
   for (int i = 0; i < kLinks; ++i) {
-    first.reset(new Link{std::move(first), post});
+    first.reset(new Link{std::move(first), post});  // NOLINT(modernize-make-unique): an aggregate
   }
   return first;
 }

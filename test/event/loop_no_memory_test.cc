@@ -707,8 +707,8 @@ TEST_P(LoopNoMemoryTest, EndsAsItsHeaderSaysAndTheLoopGoesOn) {
 std::string nameOf(const testing::TestParamInfo<std::tuple<Operation, Fails>>& info) {
   return std::get<Operation>(info.param).name + (std::get<Fails>(info.param) == Fails::One ? "_One" : "_All");
 }
-auto each(std::vector<Operation> operations) {
-  return testing::Combine(testing::ValuesIn(std::move(operations)), testing::Values(Fails::One, Fails::AllFromThere));
+auto each(const std::vector<Operation>& operations) {
+  return testing::Combine(testing::ValuesIn(operations), testing::Values(Fails::One, Fails::AllFromThere));
 }
 INSTANTIATE_TEST_SUITE_P(Creating, LoopNoMemoryTest, each(creating()), nameOf);
 INSTANTIATE_TEST_SUITE_P(FileEvents, LoopNoMemoryTest, each(fileEvents()), nameOf);

@@ -317,13 +317,13 @@ struct ActingValue {
   ActingValue(const ActingValue&) noexcept = default;
   ActingValue& operator=(const ActingValue&) noexcept = default;
   ~ActingValue() {
-    if (action != nullptr && --countdown == 0) {
-      const std::function<void()> act = std::exchange(action, nullptr);
+    if (action_ != nullptr && --countdown_ == 0) {
+      const std::function<void()> act = std::exchange(action_, nullptr);
       act();
     }
   }
-  static inline int countdown = 0;
-  static inline std::function<void()> action;
+  static inline int countdown_ = 0;
+  static inline std::function<void()> action_;
 };
 
 TEST(PromiseTest, DestructorsOfTheValueMayCancelAndDropTheFuture) {
@@ -334,8 +334,8 @@ TEST(PromiseTest, DestructorsOfTheValueMayCancelAndDropTheFuture) {
     for (const bool drop : {false, true}) {
       Promise<ActingValue> promise;
       std::optional<Future<void>> future = promise.future(*dispatcher).then([](const ActingValue&) {});
-      ActingValue::countdown = n;
-      ActingValue::action = [&] {
+      ActingValue::countdown_ = n;
+      ActingValue::action_ = [&] {
         future->cancel();
         if (drop) {
           future.reset();
@@ -343,7 +343,7 @@ TEST(PromiseTest, DestructorsOfTheValueMayCancelAndDropTheFuture) {
       };
       promise.setValue(ActingValue());
       dispatcher->run(RunType::NonBlock);
-      ActingValue::action = nullptr;
+      ActingValue::action_ = nullptr;
     }
   }
 }

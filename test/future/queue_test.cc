@@ -621,13 +621,13 @@ struct ActingItem {
   ActingItem(const ActingItem&) noexcept = default;
   ActingItem& operator=(const ActingItem&) noexcept = default;
   ~ActingItem() {
-    if (action != nullptr && --countdown == 0) {
-      const std::function<void()> act = std::exchange(action, nullptr);
+    if (action_ != nullptr && --countdown_ == 0) {
+      const std::function<void()> act = std::exchange(action_, nullptr);
       act();
     }
   }
-  static inline int countdown = 0;
-  static inline std::function<void()> action;
+  static inline int countdown_ = 0;
+  static inline std::function<void()> action_;
 };
 
 TEST_F(QueueTest, DestructorsOfItemsThatAreHandedOnMayCancelWhoWaitsOrDestroyTheQueue) {
@@ -638,8 +638,8 @@ TEST_F(QueueTest, DestructorsOfItemsThatAreHandedOnMayCancelWhoWaitsOrDestroyThe
       auto queue = std::make_unique<Queue<ActingItem>>(*dispatcher_, 10);
       Future<ActingItem> first = queue->pop();
       Future<ActingItem> second = queue->pop();
-      ActingItem::countdown = n;
-      ActingItem::action = [&] {
+      ActingItem::countdown_ = n;
+      ActingItem::action_ = [&] {
         if (destroy) {
           queue.reset();
         } else {
@@ -649,7 +649,7 @@ TEST_F(QueueTest, DestructorsOfItemsThatAreHandedOnMayCancelWhoWaitsOrDestroyThe
       EXPECT_TRUE(queue->tryPush(ActingItem()));
       first = Future<ActingItem>();  // which gives it to the second
       drain();
-      ActingItem::action = nullptr;
+      ActingItem::action_ = nullptr;
     }
   }
 }

@@ -161,7 +161,8 @@ public:
   ~JoinNode() { freeSlots(separate_); }
 
   void runTask() noexcept override { start(); }
-  void inputDone(Slot& slot) noexcept override {
+  void inputDone(Node& which) noexcept override {
+    Slot& slot = static_cast<Slot&>(which);
     slotDone(slot, [this, &slot](std::size_t index) {
       if constexpr (Policy::kFirstDecides) {
         if (givesBack(*slot.upstream_)) {

@@ -32,7 +32,6 @@ namespace nuncio::future_internal {
 
 class Failure;
 class OriginBase;
-class Slot;
 class ThreadWait;
 struct Access;
 
@@ -81,7 +80,7 @@ public:
   // onCancel; null: Cancelled. An EndingScope is open.
   virtual Node* stopHere(const Failure* /*reason*/) noexcept { return nullptr; }
   // One of the inputs of a join is done, or is to be asked to stop.
-  virtual void inputDone(Slot& /*slot*/) noexcept {}
+  virtual void inputDone(Node& /*slot*/) noexcept {}
   // Its future has been dropped, before it was done.
   virtual void handleDropped() noexcept {}
   // The consumer has what it wants of it; what is left of its result nobody has looked at. Frees it. Not called where

@@ -13,15 +13,17 @@
 // The stages of a chain: what then(), thenError() and ensure() make; for future.h.
 namespace nuncio::future_internal {
 
+// A constructor that only S can call would open the destructor to S, too.
 template <class S, class Op>
-class StageBase : public ResultNode<typename Op::Result> {
+class StageBase : public ResultNode<typename Op::Result> {  // NOLINT(bugprone-crtp-constructor-accessibility): as above
 protected:
   ~StageBase() = default;
 };
 // Of an operation that gives its result to a promise: the one who waits is at the future of that.
 template <class S, class Op>
   requires requires(const Op& op) { op.consumer(); }
-class StageBase<S, Op> : public ResultNode<typename Op::Result> {
+class StageBase<S, Op>  // NOLINT(bugprone-crtp-constructor-accessibility): as above
+    : public ResultNode<typename Op::Result> {
 public:
   Node* consumer() const noexcept override {
     Node* const consumer = find();
