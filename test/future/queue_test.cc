@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -574,7 +575,7 @@ TEST(QueueThreadsTest, AnItemWinsOverAFutureOfAnotherDispatcher) {
     for (int i = 0; i < 200; ++i) {
       Queue<int> queue(*dispatcher, 10);
       Promise<int> never;
-      std::size_t won = 0;  // 1 and more: the index
+      std::atomic<std::size_t> won{0};  // 1 and more: the index; on the dispatcher of the first future
       dispatcher->post([&] {
         EXPECT_TRUE(queue.tryPush(1));
         Future<int> item = queue.pop();
@@ -598,7 +599,7 @@ TEST(QueueThreadsTest, AnItemWinsOverAFutureOfAnotherDispatcher) {
       while (won == 0) {
         dispatcher->run(RunType::NonBlock);
       }
-      EXPECT_EQ(won, way == 1 ? 2u : 1u);
+      EXPECT_EQ(won.load(), way == 1 ? 2u : 1u);
       EXPECT_TRUE(queue.empty());
     }
   }
