@@ -28,8 +28,7 @@ public:
   SchedulableCallbackPtr createSchedulableCallback(SchedulableCb cb) override;
   absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) override;
   bool post(PostCb cb) override {
-    return (Loop::runningHere() == &*loop_ ? posts_->postFromLoop(std::move(cb)) : posts_->post(std::move(cb))) ||
-           PostQueue::refuse(std::move(cb));  // NOLINT(bugprone-use-after-move): left to the caller
+    return (Loop::runningHere() == &*loop_ ? posts_->postFromLoop(cb) : posts_->post(cb)) || PostQueue::refuse(cb);
   }
   void deferredDelete(DeferredDeletablePtr object) override;
   void deleteInDispatcherThread(DeferredDeletablePtr object) override;

@@ -181,7 +181,7 @@ absl::Status PostQueue::reopen() {
   return absl::OkStatus();
 }
 
-bool PostQueue::post(PostCb&& cb) {
+bool PostQueue::post(PostCb& cb) {
   if (!NUNCIO_CONTRACT(cb != nullptr, name_, "Dispatcher::post", "null callback")) {
     return false;
   }
@@ -227,9 +227,9 @@ bool PostQueue::post(PostCb&& cb) {
   return true;
 }
 
-bool PostQueue::postFromLoop(PostCb&& cb) {
+bool PostQueue::postFromLoop(PostCb& cb) {
   if (pending_.load(std::memory_order_acquire) || cb == nullptr) {
-    return post(std::move(cb));
+    return post(cb);
   }
   if (cb.operations()->relocate == nullptr) {
     return from_loop_.append(cb);
@@ -302,7 +302,7 @@ thread_local constinit Refusals* refusals = nullptr;
 
 }  // namespace
 
-bool PostQueue::refuse(PostCb&& cb) noexcept {
+bool PostQueue::refuse(PostCb& cb) noexcept {
   if (refusals != nullptr) {
     if (auto* const refused = new (std::nothrow) Refused{nullptr, std::move(cb)}; refused != nullptr) {
       *refusals->end = refused;
@@ -407,11 +407,8 @@ void PostQueue::close() {
   closed_hint_.store(true, std::memory_order_release);
 }
 
-bool PostHandle::post(PostCb cb) const {
-  return tryPost(std::move(cb)) ||
-         PostQueue::refuse(std::move(cb));  // NOLINT(bugprone-use-after-move): left to the caller
-}
-bool PostHandle::tryPost(PostCb&& cb) const { return queue_ != nullptr && queue_->post(std::move(cb)); }
+bool PostHandle::post(PostCb cb) const { return tryPost(cb) || PostQueue::refuse(cb); }
+bool PostHandle::tryPost(PostCb& cb) const { return queue_ != nullptr && queue_->post(cb); }
 bool PostHandle::exit() const {
   if (!alive()) {
     return false;

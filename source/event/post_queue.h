@@ -31,9 +31,9 @@ namespace nuncio {
 // nobody ever has to read it.
 //
 // Threads: post, wake, requestExit, keepRunning, stopKeeping, closed, name from any; the rest from the loop's.
-// Lifetime: shared by the dispatcher and its PostHandles; it works without the dispatcher once closed. Its destructor
-// waits for those who are still on their way out of post() or requestExit(), though what they did may have ended the
-// loop.
+// Lifetime: shared by the dispatcher and its PostHandles; it works without the dispatcher once closed. A run and the
+// destructor wait for those who are still on their way out of post() or requestExit(), though what they did may have
+// ended the loop.
 class PostQueue {
 public:
   // Before each capture: the address of its type's operations, and how far the record is.
@@ -74,10 +74,12 @@ public:
       std::byte* const capture = first_->data + read_ + kHeaderBytes;
       read_ += kHeaderBytes + operations->size;
       --size_;
-      const Done done{*this, (header_word & kGivenUp) == 0 ? operations->destroy : nullptr, capture};
-      if ((header_word & kGivenUp) == 0) [[likely]] {
-        invoke([operations, capture] { operations->invoke(capture); });
+      if ((header_word & kGivenUp) != 0) [[unlikely]] {
+        const Done skipped{*this, nullptr, nullptr};
+        return;
       }
+      const Done done{*this, operations->destroy, capture};
+      invoke([operations, capture] { operations->invoke(capture); });
     }
     // Destroys the callbacks, in order, without running them. Waits for those that are not finished.
     void destroyAll();
@@ -118,16 +120,16 @@ public:
   PostQueue(const PostQueue&) = delete;
   PostQueue& operator=(const PostQueue&) = delete;
 
-  // False when closed, or without memory; `cb` is then left to the caller.
-  bool post(PostCb&& cb);
+  // Takes `cb`. False when closed, or without memory: then it is left as it is.
+  bool post(PostCb& cb);
 
   // The same on the loop's thread while the loop runs, without the lock. Order is kept: what goes this way was posted
   // before all that is pending, or else it goes the other way.
-  bool postFromLoop(PostCb&& cb);
+  bool postFromLoop(PostCb& cb);
 
   // Destroys what was refused; returns false. A callback whose destructor posts another one that is refused, and so on,
   // needs no deeper stack: those inside are destroyed after the one outside.
-  static bool refuse(PostCb&& cb) noexcept;
+  static bool refuse(PostCb& cb) noexcept;
 
   // Has the run end. Safe in a signal handler.
   void requestExit();
@@ -209,7 +211,7 @@ private:
   };
 
   static const PostCb::Operations* operationsOf(uintptr_t header_word) {
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): tags
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): an address whose lowest bits are flags has to be a number
     return reinterpret_cast<const PostCb::Operations*>(header_word & ~(kUnfinished | kGivenUp));
   }
   // Marks the unfinished records behind `offset` in `chunk`, and those of the chunks after it, as given up.

@@ -101,7 +101,7 @@ bool TaskQueue::renewInPlace() {
 
 bool TaskQueue::postTask(Task& task) {
   PostCb posted{PostedTask(*this, task)};
-  if (remote_->posts.tryPost(std::move(posted))) {
+  if (remote_->posts.tryPost(posted)) {
     return true;
   }
   if (onLoopThread()) {

@@ -628,21 +628,27 @@ TEST_F(DispatcherPostTest, CountsThePostsThatWait) {
 }
 
 // Each of a chain posts the next one when it is destroyed.
-struct Link {
-  std::unique_ptr<Link> next;
-  std::function<bool(PostCb)> post;
+class Link {
+public:
+  Link(std::unique_ptr<Link> next, const std::function<bool(PostCb)>& post) : next_(std::move(next)), post_(post) {}
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
   ~Link() {
-    if (next != nullptr) {
-      post([next = std::move(next)] {});
+    if (next_ != nullptr) {
+      post_([next = std::move(next_)] {});
     }
   }
+
+private:
+  std::unique_ptr<Link> next_;
+  const std::function<bool(PostCb)> post_;
 };
 
 std::unique_ptr<Link> makeChain(const std::function<bool(PostCb)>& post) {
   constexpr int kLinks = 200'000;
   std::unique_ptr<Link> first;
   for (int i = 0; i < kLinks; ++i) {
-    first.reset(new Link{std::move(first), post});  // NOLINT(modernize-make-unique): an aggregate
+    first = std::make_unique<Link>(std::move(first), post);
   }
   return first;
 }

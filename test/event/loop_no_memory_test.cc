@@ -63,43 +63,15 @@ struct DeferredProbe : DeferredDeletable {
   Probe probe;
 };
 
-enum class Fails : uint8_t { One, AllFromThere };
-// From now on this allocation of the calling thread fails, counted from 0.
-void arm(int64_t allocation, Fails fails) {
-  allocations_until_failure = allocation;
-  allocations_fail_on = fails == Fails::AllFromThere;
-}
-// Whether one has failed.
-bool disarm() {
-  allocations_fail_on = false;
-  return std::exchange(allocations_until_failure, -1) < 0;
-}
-
-// Where a test needs memory for itself.
-class Paused {
-public:
-  Paused() = default;
-  ~Paused() {
-    allocations_until_failure = until_failure_;
-    allocations_fail_on = fail_on_;
-  }
-  Paused(const Paused&) = delete;
-  Paused& operator=(const Paused&) = delete;
-
-private:
-  const int64_t until_failure_ = std::exchange(allocations_until_failure, -1);
-  const bool fail_on_ = std::exchange(allocations_fail_on, false);
-};
-
 // Calls `f` on a thread of its own, where allocations fail as they would here.
 template <class F>
 void onAThread(F f) {
   int64_t until_failure = allocations_until_failure;
   const bool fail_on = allocations_fail_on;
   {
-    const Paused paused;
+    const FailuresPaused paused;
     std::thread thread([&] {
-      arm(until_failure, fail_on ? Fails::AllFromThere : Fails::One);
+      failAllocation(until_failure, fail_on ? Fails::AllFromThere : Fails::One);
       f();
       allocations_fail_on = false;
       until_failure = std::exchange(allocations_until_failure, -1);
@@ -190,7 +162,7 @@ std::vector<Operation> creating() {
        [](World&) {
          DispatcherOptions options;
          {
-           const Paused paused;
+           const FailuresPaused paused;
            options.name = std::string(100, 'x');
          }
          return endOf(tryCreateDispatcher(options).status());
@@ -230,7 +202,7 @@ End watch(World& world, int fd, FileTriggerType trigger, uint32_t events) {
   if (!made.ok()) {
     return endOf(made.status());
   }
-  const Paused paused;
+  const FailuresPaused paused;
   world.calls = 0;
   writeText(world.pair.peer.get(), "x");
   world.dispatcher->run(RunType::NonBlock);
@@ -241,7 +213,7 @@ End watch(World& world, int fd, FileTriggerType trigger, uint32_t events) {
 // The event enables `events`; when it cannot, it is tried again with memory.
 End setEnabled(World& world, FileEvent& event, uint32_t events) {
   const bool enabled = event.setEnabled(events);
-  const Paused paused;
+  const FailuresPaused paused;
   if (!enabled) {
     world.calls = 0;
     writeText(world.pair.peer.get(), "x");
@@ -288,7 +260,7 @@ std::vector<Operation> fileEvents() {
       {"setEnabledAnew",
        [](World& world) {
          {
-           const Paused paused;
+           const FailuresPaused paused;
            world.event->setEnabled(FileReadyType::Write);
          }
          return setEnabled(world, *world.event, FileReadyType::Read);
@@ -303,7 +275,7 @@ std::vector<Operation> fileEvents() {
 }
 
 SchedulableCallbackPtr makeScheduled(World& world, SchedulableCb cb) {
-  const Paused paused;
+  const FailuresPaused paused;
   return world.dispatcher->createSchedulableCallback(std::move(cb));
 }
 
@@ -365,7 +337,7 @@ std::vector<Operation> callbacks() {
        [](World& world) {
          DeferredDeletablePtr object;
          {
-           const Paused paused;
+           const FailuresPaused paused;
            object = std::make_unique<DeferredProbe>();
          }
          world.dispatcher->deleteInDispatcherThread(std::move(object));
@@ -380,7 +352,7 @@ std::vector<Operation> callbacks() {
            sigaction(SIGUSR1, nullptr, &action);
            return action.sa_handler == SIG_DFL ? endOf(made.status()) : End::Wrong;
          }
-         const Paused paused;
+         const FailuresPaused paused;
          raise(SIGUSR1);
          world.dispatcher->run(RunType::NonBlock);
          return world.calls == 1 ? End::Done : End::Wrong;
@@ -388,11 +360,11 @@ std::vector<Operation> callbacks() {
       {"anotherListenForSignal",
        [](World& world) {
          {
-           const Paused paused;
+           const FailuresPaused paused;
            world.signal = *world.dispatcher->listenForSignal(SIGUSR2, [&calls = world.calls] { ++calls; });
          }
          auto made = world.dispatcher->listenForSignal(SIGUSR1, [probe = Probe()] {});
-         const Paused paused;
+         const FailuresPaused paused;
          raise(SIGUSR2);
          world.dispatcher->run(RunType::NonBlock);
          return world.calls == 1 ? endOf(made.status()) : End::Wrong;
@@ -410,7 +382,7 @@ std::vector<Operation> running() {
       {"runOfAllKinds",
        [](World& world) {
          {
-           const Paused paused;
+           const FailuresPaused paused;
            world.timer->enableTimer(1ms);
            world.scheduled->scheduleNextIteration();
            world.event->setEnabled(FileReadyType::Write);
@@ -426,10 +398,10 @@ std::vector<Operation> running() {
       {"runOfACallbackThatThrows",
        [](World& world) {
          {
-           const Paused paused;
+           const FailuresPaused paused;
            world.dispatcher->post([&calls = world.calls] {
              ++calls;
-             throw 1;  // NOLINT(hicpp-exception-baseclass): and needs no memory of malloc's
+             throw 1;  // which needs no memory of malloc's
            });
            world.dispatcher->post([&calls = world.calls] { ++calls; });
          }
@@ -461,14 +433,14 @@ std::vector<Operation> running() {
        [](World& world) {
          installCrashHandler();
          onAThread([&world] { world.dispatcher->run(RunType::NonBlock); });
-         const Paused paused;
+         const FailuresPaused paused;
          world.dispatcher->run(RunType::NonBlock);  // here again
          return End::Done;
        }},
       {"shutdown",
        [](World& world) {
          {
-           const Paused paused;
+           const FailuresPaused paused;
            world.dispatcher->post([probe = Probe()] {});
            world.dispatcher->deferredDelete(std::make_unique<DeferredProbe>());
            world.timer->enableTimer(1ms);
@@ -480,7 +452,7 @@ std::vector<Operation> running() {
       {"destructor",
        [](World& world) {
          {
-           const Paused paused;
+           const FailuresPaused paused;
            world.dispatcher->post([probe = Probe()] {});
            world.dispatcher->deferredDelete(std::make_unique<DeferredProbe>());
            world.signal = *world.dispatcher->listenForSignal(SIGUSR1, [] {});
@@ -500,7 +472,7 @@ std::vector<Operation> simulatedTime() {
        [](World& world) {
          TimerPtr timer;
          {
-           const Paused paused;
+           const FailuresPaused paused;
            timer = world.simulated->createTimer([&calls = world.calls] { ++calls; });
            timer->enableTimer(10s);
          }
@@ -514,7 +486,7 @@ std::vector<Operation> simulatedTime() {
          TimerPtr timer;
          std::atomic<int> calls{0};
          {
-           const Paused paused;
+           const FailuresPaused paused;
            thread = std::make_unique<DispatcherThread>(*world.simulated);
            thread->call([&] {
              timer = world.simulated->createTimer([&] { ++calls; });
@@ -527,7 +499,7 @@ std::vector<Operation> simulatedTime() {
          } catch (const std::bad_alloc&) {
            threw = true;
          }
-         const Paused paused;
+         const FailuresPaused paused;
          world.time.advanceTimeAndRun(10s);  // as if nothing had been
          thread.reset();
          timer.reset();
@@ -539,7 +511,7 @@ std::vector<Operation> simulatedTime() {
          TimerPtr timer;
          Notification fired;
          {
-           const Paused paused;
+           const FailuresPaused paused;
            thread = std::make_unique<DispatcherThread>(*world.simulated);
            thread->call([&] {
              timer = world.simulated->createTimer([&] { fired.notify(); });
@@ -547,7 +519,7 @@ std::vector<Operation> simulatedTime() {
            });
          }
          world.time.advanceTimeAsync(11s);
-         const Paused paused;
+         const FailuresPaused paused;
          const bool good = fired.wait();
          thread.reset();
          timer.reset();
@@ -563,7 +535,7 @@ std::vector<Operation> simulatedTime() {
 }
 
 std::unique_ptr<WorkerPool> makePool() {
-  const Paused paused;
+  const FailuresPaused paused;
   return *WorkerPool::create({.threads = 2});
 }
 
@@ -577,7 +549,7 @@ std::vector<Operation> workerPools() {
          const std::unique_ptr<WorkerPool> pool = makePool();
          std::atomic<int> calls{0};
          const bool all = pool->runOnAll([&calls, probe = Probe()](Dispatcher&) { ++calls; });
-         const Paused paused;
+         const FailuresPaused paused;
          pool->stop();
          return all && calls != 2 ? End::Wrong : endOf(all);
        }},
@@ -586,7 +558,7 @@ std::vector<Operation> workerPools() {
          const std::unique_ptr<WorkerPool> pool = makePool();
          std::atomic<int> ends{0};
          const bool all = pool->runOnAll([](Dispatcher&) {}, [&ends, probe = Probe()] { ++ends; });
-         const Paused paused;
+         const FailuresPaused paused;
          pool->stop();
          return ends != (all ? 1 : 0) ? End::Wrong : endOf(all);
        }},
@@ -595,7 +567,7 @@ std::vector<Operation> workerPools() {
          const std::unique_ptr<WorkerPool> pool = makePool();
          std::atomic<int> calls{0};
          {
-           const Paused paused;
+           const FailuresPaused paused;
            for (int i = 0; i < 1000; ++i) {
              pool->next().post([&calls] { ++calls; });
            }
@@ -621,9 +593,9 @@ void failEachInAFreshProcess(End (*f)()) {
     for (int64_t allocation = 0; end.empty(); ++allocation) {
       ASSERT_LT(allocation, 1000);
       end = runInChild([f, allocation, fails] {
-        arm(allocation, fails);
+        failAllocation(allocation, fails);
         const End what = f();
-        const bool failed = disarm();
+        const bool failed = stopFailing();
         CHILD_CHECK(what != End::Wrong);
         CHILD_CHECK(failed || what == End::Done);
         CHILD_CHECK(living == 0);
@@ -655,11 +627,11 @@ TEST(FirstNoMemoryTest, SignalThatIsRefusedKeepsItsActionAndHasNoOwner) {
   failEachInAFreshProcess([] {
     DispatcherPtr dispatcher;
     {
-      const Paused paused;
+      const FailuresPaused paused;
       dispatcher = createDispatcher();
     }
     const absl::Status status = dispatcher->listenForSignal(SIGUSR1, [probe = Probe()] {}).status();
-    const Paused paused;
+    const FailuresPaused paused;
     struct sigaction action{};
     sigaction(SIGUSR1, nullptr, &action);
     const DispatcherPtr other = createDispatcher();
@@ -685,14 +657,14 @@ TEST_P(LoopNoMemoryTest, EndsAsItsHeaderSaysAndTheLoopGoesOn) {
       End end = End::Wrong;
       bool threw = false;
       if (allocation >= 0) {
-        arm(allocation, fails);
+        failAllocation(allocation, fails);
       }
       try {
         end = operation.run(*world);
       } catch (const std::bad_alloc&) {
         threw = true;
       }
-      failed = disarm();
+      failed = stopFailing();
       EXPECT_TRUE(threw ? operation.may_throw : end != End::Wrong) << what << (threw ? " throws" : "");
       EXPECT_TRUE((failed && allocation >= 0) || end == End::Done) << what;
       EXPECT_TRUE(operation.shuts_down || world->works()) << what;

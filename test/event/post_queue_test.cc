@@ -16,7 +16,7 @@ namespace {
 
 class PostQueueTest : public testing::Test {
 protected:
-  bool post(PostCb cb) { return queue_->post(std::move(cb)); }
+  bool post(PostCb cb) { return queue_->post(cb); }
   static void runAll(PostQueue::Batch& batch) {
     while (!batch.empty()) {
       batch.runFirst([](auto run) { run(); });

@@ -155,7 +155,7 @@ TEST_F(ThreadEndTest, ByBeingCancelledInACallback) {
   dispatcher_->post([] {
     pthread_cancel(pthread_self());
     for (;;) {
-      usleep(1'000);
+      pause();  // a cancellation point
     }
   });
   expectEnds();

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <source_location>
 #include <string>
 #include <tuple>
@@ -58,6 +59,15 @@ protected:
     }
   }
   Probe probe() { return Probe(living_); }
+  // A coroutine awaits what `through` makes of its own future.
+  void expectCircleEnds(const std::function<Future<int>(Future<int>)>& through) {
+    Future<int> self;
+    Future<int> behind;
+    self = awaits(*dispatcher_, behind, probe());
+    behind = through(std::move(self));
+    run();
+    expectEndedByShutdown();
+  }
   // Shuts the dispatcher down: all that lives ends. A debug build names the circles.
   void expectEndedByShutdown(int circles = 1) {
     EXPECT_GT(living_, 0) << "it has ended before";
@@ -174,30 +184,17 @@ TEST_F(FutureCirclesTest, ThreeCoroutinesThatAwaitEachOther) {
 }
 
 TEST_F(FutureCirclesTest, ACircleThroughThens) {
-  Future<int> self;
-  Future<int> behind;
-  self = awaits(*dispatcher_, behind, probe());
-  behind = std::move(self).then([probe = probe()](int value) { return value; }).ensure([probe = probe()] {});
-  run();
-  expectEndedByShutdown();
+  expectCircleEnds([this](Future<int> self) {
+    return std::move(self).then([probe = probe()](int value) { return value; }).ensure([probe = probe()] {});
+  });
 }
 
 TEST_F(FutureCirclesTest, ACircleThroughWithin) {
-  Future<int> self;
-  Future<int> behind;
-  self = awaits(*dispatcher_, behind, probe());
-  behind = within(std::move(self), 1h);
-  run();
-  expectEndedByShutdown();
+  expectCircleEnds([](Future<int> self) { return within(std::move(self), 1h); });
 }
 
 TEST_F(FutureCirclesTest, ACircleThroughDelayed) {
-  Future<int> self;
-  Future<int> behind;
-  self = awaits(*dispatcher_, behind, probe());
-  behind = delayed(std::move(self), 1h);
-  run();
-  expectEndedByShutdown();
+  expectCircleEnds([](Future<int> self) { return delayed(std::move(self), 1h); });
 }
 
 TEST_F(FutureCirclesTest, ACircleThroughCollect) {

@@ -84,38 +84,10 @@ struct LargeProbe {
   Probe probe;
   std::array<std::byte, 2000> bytes{};
 };
-enum class Fails : uint8_t { One, AllFromThere };
-// From now on this allocation fails, counted from 0; negative: none.
-void arm(int64_t allocation, Fails fails) {
-  allocations_until_failure = allocation;
-  allocations_fail_on = fails == Fails::AllFromThere && allocation >= 0;
-}
-// Whether one has failed.
-bool disarm() {
-  allocations_fail_on = false;
-  return std::exchange(allocations_until_failure, -1) < 0;
-}
-
-// Where a test needs memory for itself.
-class Paused {
-public:
-  ~Paused() {
-    allocations_until_failure = until_failure_;
-    allocations_fail_on = fail_on_;
-  }
-  Paused() = default;
-  Paused(const Paused&) = delete;
-  Paused& operator=(const Paused&) = delete;
-
-private:
-  const int64_t until_failure_ = std::exchange(allocations_until_failure, -1);
-  const bool fail_on_ = std::exchange(allocations_fail_on, false);
-};
-
 // One whose move allocates, and so may throw, as that of a const std::string does.
 struct ThrowingProbe {
   static ThrowingProbe make() {
-    const Paused paused;
+    const FailuresPaused paused;
     return ThrowingProbe();
   }
   ThrowingProbe(ThrowingProbe&& other) : text(other.text) {}  // NOLINT(performance-*)
@@ -221,7 +193,7 @@ public:
 
   template <class... Futures>
   static std::vector<Future<int>> vectorOf(Futures... futures) {
-    const Paused paused;
+    const FailuresPaused paused;
     std::vector<Future<int>> all;
     (all.push_back(std::move(futures)), ...);
     return all;
@@ -334,7 +306,7 @@ template <class Begin, class Bring>
 Outcome run(Begin begin, Bring bring, World& world, int64_t allocation, Fails fails) {
   std::invoke_result_t<Begin&, World&> future;
   Outcome outcome;
-  arm(allocation, fails);
+  failAllocation(allocation, fails);
   try {
     future = begin(world);
     bring(world);
@@ -342,7 +314,7 @@ Outcome run(Begin begin, Bring bring, World& world, int64_t allocation, Fails fa
     outcome.threw = true;
   }
   world.runAll();
-  outcome.exhausted = disarm();
+  outcome.exhausted = stopFailing();
   world.runAll();  // there is memory again
   const auto look = [&] {
     outcome.ready = future.isReady();
@@ -700,7 +672,7 @@ std::vector<Operation> messages() {
            [](World& world) {
              FutureStream<int> stream;
              {
-               const Paused paused;
+               const FailuresPaused paused;
                stream = PromiseStream<int>(world.here).stream();
              }
              return stream.next();
@@ -719,7 +691,7 @@ std::vector<Operation> messages() {
       .add("push to a closed queue",
            [](World& world) {
              {
-               const Paused paused;
+               const FailuresPaused paused;
                world.queue.close();
              }
              return world.queue.push(1);
@@ -734,7 +706,7 @@ std::vector<Operation> messages() {
            [](World& world) {
              std::optional<Semaphore> semaphore;
              {
-               const Paused paused;
+               const FailuresPaused paused;
                semaphore.emplace(world.here, 0);
              }
              Future<Semaphore::Units> units = semaphore->acquire();
@@ -1100,9 +1072,9 @@ TEST(NoMemoryForACoroutineTest, ItsBodyDoesNotRun) {
   dispatcher->run(RunType::NonBlock);
   bool runs = false;
   for (int64_t allocation = 0; !runs; ++allocation) {
-    arm(allocation, Fails::One);
+    failAllocation(allocation, Fails::One);
     Future<int> future = notesThatItRuns(*dispatcher, runs);
-    EXPECT_EQ(disarm(), !runs) << allocation;
+    EXPECT_EQ(stopFailing(), !runs) << allocation;
     ASSERT_TRUE(future.isReady());
     EXPECT_EQ(future.result().status().code(), runs ? absl::StatusCode::kOk : absl::StatusCode::kResourceExhausted);
     std::move(future).detach();

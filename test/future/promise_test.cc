@@ -311,39 +311,23 @@ TEST(SubmitTest, CancelledBeforeItRanIsDestroyedUnused) {
   EXPECT_TRUE(destroyed);
 }
 
-// A value whose n-th destructor, that of what was moved from included, does something.
-struct ActingValue {
-  ActingValue() = default;
-  ActingValue(const ActingValue&) noexcept = default;
-  ActingValue& operator=(const ActingValue&) noexcept = default;
-  ~ActingValue() {
-    if (action_ != nullptr && --countdown_ == 0) {
-      const std::function<void()> act = std::exchange(action_, nullptr);
-      act();
-    }
-  }
-  static inline int countdown_ = 0;
-  static inline std::function<void()> action_;
-};
-
 TEST(PromiseTest, DestructorsOfTheValueMayCancelAndDropTheFuture) {
   DispatcherPtr dispatcher = createDispatcher({.name = "here"});
   dispatcher->run(RunType::NonBlock);
   constexpr int kDestructors = 8;
   for (int n = 1; n < kDestructors; ++n) {
     for (const bool drop : {false, true}) {
-      Promise<ActingValue> promise;
-      std::optional<Future<void>> future = promise.future(*dispatcher).then([](const ActingValue&) {});
-      ActingValue::countdown_ = n;
-      ActingValue::action_ = [&] {
+      Promise<ActsWhenDestroyed> promise;
+      std::optional<Future<void>> future = promise.future(*dispatcher).then([](const ActsWhenDestroyed&) {});
+      ActsWhenDestroyed::at(n, [&] {
         future->cancel();
         if (drop) {
           future.reset();
         }
-      };
-      promise.setValue(ActingValue());
+      });
+      promise.setValue(ActsWhenDestroyed());
       dispatcher->run(RunType::NonBlock);
-      ActingValue::action_ = nullptr;
+      ActsWhenDestroyed::never();
     }
   }
 }

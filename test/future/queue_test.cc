@@ -616,41 +616,25 @@ TEST_F(QueueTest, AnItemThatHasWonIsTheResult) {
   });
 }
 
-// An item whose n-th destructor, that of what was moved from included, does something.
-struct ActingItem {
-  ActingItem() = default;
-  ActingItem(const ActingItem&) noexcept = default;
-  ActingItem& operator=(const ActingItem&) noexcept = default;
-  ~ActingItem() {
-    if (action_ != nullptr && --countdown_ == 0) {
-      const std::function<void()> act = std::exchange(action_, nullptr);
-      act();
-    }
-  }
-  static inline int countdown_ = 0;
-  static inline std::function<void()> action_;
-};
-
 TEST_F(QueueTest, DestructorsOfItemsThatAreHandedOnMayCancelWhoWaitsOrDestroyTheQueue) {
   constexpr int kDestructors = 10;
   for (int n = 1; n < kDestructors; ++n) {
     for (const bool destroy : {false, true}) {
       SCOPED_TRACE(testing::Message() << n << (destroy ? ", destroys" : ", cancels"));
-      auto queue = std::make_unique<Queue<ActingItem>>(*dispatcher_, 10);
-      Future<ActingItem> first = queue->pop();
-      Future<ActingItem> second = queue->pop();
-      ActingItem::countdown_ = n;
-      ActingItem::action_ = [&] {
+      auto queue = std::make_unique<Queue<ActsWhenDestroyed>>(*dispatcher_, 10);
+      Future<ActsWhenDestroyed> first = queue->pop();
+      Future<ActsWhenDestroyed> second = queue->pop();
+      ActsWhenDestroyed::at(n, [&] {
         if (destroy) {
           queue.reset();
         } else {
           second.cancel();
         }
-      };
-      EXPECT_TRUE(queue->tryPush(ActingItem()));
-      first = Future<ActingItem>();  // which gives it to the second
+      });
+      EXPECT_TRUE(queue->tryPush(ActsWhenDestroyed()));
+      first = Future<ActsWhenDestroyed>();  // which gives it to the second
       drain();
-      ActingItem::action_ = nullptr;
+      ActsWhenDestroyed::never();
     }
   }
 }

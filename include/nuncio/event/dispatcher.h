@@ -179,7 +179,7 @@ public:
   virtual void pushTrackedObject(const TrackedObject* object) = 0;
   virtual void popTrackedObject(const TrackedObject* object) = 0;
 
-  // Free to read, on the dispatcher's thread.
+  // On the dispatcher's thread. Takes the lock of the posts for a moment.
   virtual DispatcherStats stats() const = 0;
 };
 

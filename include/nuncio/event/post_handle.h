@@ -38,8 +38,8 @@ public:
 private:
   friend class SimulatedTimeSystem;
   friend class TaskQueue;
-  void wake() const;                // the loop
-  bool tryPost(PostCb&& cb) const;  // `cb` is left to the caller where it is refused
+  void wake() const;               // the loop
+  bool tryPost(PostCb& cb) const;  // `cb` is left as it is where it is refused
 
   std::shared_ptr<PostQueue> queue_;
 };

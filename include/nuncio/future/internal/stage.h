@@ -13,40 +13,9 @@
 // The stages of a chain: what then(), thenError() and ensure() make; for future.h.
 namespace nuncio::future_internal {
 
-// A constructor that only S can call would open the destructor to S, too.
-template <class S, class Op>
-class StageBase : public ResultNode<typename Op::Result> {  // NOLINT(bugprone-crtp-constructor-accessibility): as above
-protected:
-  ~StageBase() = default;
-};
-// Of an operation that gives its result to a promise: the one who waits is at the future of that.
-template <class S, class Op>
-  requires requires(const Op& op) { op.consumer(); }
-class StageBase<S, Op>  // NOLINT(bugprone-crtp-constructor-accessibility): as above
-    : public ResultNode<typename Op::Result> {
-public:
-  Node* consumer() const noexcept override {
-    Node* const consumer = find();
-    return consumer != nullptr && consumer->loop_->onLoopThread() ? consumer : nullptr;
-  }
-  TaskQueue* consumersLoop() const noexcept override {
-    const Node* const consumer = find();
-    return consumer != nullptr && consumer->loop_ != this->loop_ ? consumer->loop_ : nullptr;
-  }
-
-protected:
-  ~StageBase() = default;
-
-private:
-  Node* find() const {
-    const S& stage = static_cast<const S&>(*this);
-    return stage.waiting() ? stage.op().consumer() : nullptr;
-  }
-};
-
 // Makes a stage from an operation.
 template <class T, class Op>
-class Stage final : public StageBase<Stage<T, Op>, Op> {
+class Stage final : public ResultNode<typename Op::Result> {
 public:
   using U = typename Op::Result;
 
@@ -57,6 +26,23 @@ public:
     }
   }
 
+  // An operation that gives its result to a promise names the node of that one's future: who waits is there.
+  Node* consumer() const noexcept override {
+    if constexpr (kGivesToPromise) {
+      Node* const there = promisesNode();
+      return there != nullptr && there->loop_->onLoopThread() ? there : nullptr;
+    } else {
+      return this->downstream_;
+    }
+  }
+  TaskQueue* consumersLoop() const noexcept override {
+    if constexpr (kGivesToPromise) {
+      const Node* const there = promisesNode();
+      return there != nullptr && there->loop_ != this->loop_ ? there->loop_ : nullptr;
+    } else {
+      return nullptr;
+    }
+  }
   const char* kind() const noexcept override { return this->phase_ == kForwarding ? "returned future" : Op::kKind; }
 
   void runTask() override {
@@ -110,8 +96,6 @@ public:
 
   // While it waits.
   Op& op() { return op_; }
-  const Op& op() const { return op_; }
-  bool waiting() const { return this->phase_ == kWaiting; }
 
   // For the operation.
   void result(Try<U>&& result) noexcept { this->result_ = std::move(result); }
@@ -124,6 +108,9 @@ private:
   enum Phase : uint8_t { kWaiting, kFinished, kForwarding };
 
   void destroy() noexcept override { this->~Stage(); }
+
+  static constexpr bool kGivesToPromise = requires(const Op& op) { op.consumer(); };
+  Node* promisesNode() const noexcept { return this->phase_ == kWaiting ? op_.consumer() : nullptr; }
 
   void endOp() noexcept {
     op_.~Op();
