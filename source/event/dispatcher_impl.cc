@@ -461,7 +461,9 @@ void DispatcherImpl::runWork() {
   for (uint32_t batches = 0; batches <= max_batches_; ++batches) {
     runWorkList(loop_->current_iteration, scheduled_budget);
     runTasks(tasks_budget);
-    clearDeferredDeleteList();
+    if (!deferred_now_->empty()) {  // looked at here, too: it saves the call for each batch of posts
+      clearDeferredDeleteList();
+    }
     if (batch_.empty()) {
       const bool may_sleep = !posts_->pendingFromLoop() && maySleep();
       if (may_sleep) {

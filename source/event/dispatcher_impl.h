@@ -28,7 +28,7 @@ public:
   SchedulableCallbackPtr createSchedulableCallback(SchedulableCb cb) override;
   absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) override;
   bool post(PostCb cb) override {
-    return (Loop::runningHere() == &*loop_ ? posts_->postFromLoop(cb) : posts_->post(cb)) || PostQueue::refuse(cb);
+    return Loop::runningHere() == &*loop_ ? posts_->postFromLoop(cb) : posts_->post(cb) || PostQueue::refuse(cb);
   }
   void deferredDelete(DeferredDeletablePtr object) override;
   void deleteInDispatcherThread(DeferredDeletablePtr object) override;

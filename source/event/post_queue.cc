@@ -181,6 +181,43 @@ absl::Status PostQueue::reopen() {
   return absl::OkStatus();
 }
 
+inline bool PostQueue::Chain::needsChunk(const PostCb& cb) const {
+  return spare == nullptr && (first == nullptr || last->end + kHeaderBytes + cb.operations()->size > Chunk::kBytes);
+}
+
+bool PostQueue::Chain::allocateSpare() {
+  auto* const chunk = new (std::nothrow) Chunk;
+  return chunk != nullptr && keepSpare(chunk, SIZE_MAX);
+}
+
+inline std::byte* PostQueue::Chain::place(std::size_t bytes) {
+  if (first == nullptr || last->end + bytes > Chunk::kBytes) {
+    Chunk* const chunk = std::exchange(spare, spare->next);
+    --spares;
+    chunk->next = nullptr;
+    chunk->end = 0;
+    (first != nullptr ? last->next : first) = chunk;
+    last = chunk;
+  }
+  std::byte* const record = last->data + last->end;
+  prefetchForWriting(record + kPrefetchBytes);
+  last->end += bytes;
+  ++size;
+  return record;
+}
+
+inline void PostQueue::Chain::append(PostCb& cb) {
+  const PostCb::Operations* const operations = cb.operations();
+  std::byte* const record = place(kHeaderBytes + operations->size);
+  ::new (record) Header(reinterpret_cast<uintptr_t>(operations));
+  cb.relocateBytesTo(record + kHeaderBytes);
+}
+
+inline PostQueue::Header* PostQueue::Chain::reserve(const PostCb& cb) {
+  return ::new (place(kHeaderBytes + cb.operations()->size))
+      Header(reinterpret_cast<uintptr_t>(cb.operations()) | kUnfinished);
+}
+
 bool PostQueue::post(PostCb& cb) {
   if (!NUNCIO_CONTRACT(cb != nullptr, name_, "Dispatcher::post", "null callback")) {
     return false;
@@ -194,12 +231,13 @@ bool PostQueue::post(PostCb& cb) {
       return false;
     }
     const bool first = posted_.first == nullptr;
-    if (at_once) {
-      if (!posted_.append(cb)) {
-        return false;
-      }
-    } else if (header = posted_.reserve(cb); header == nullptr) {
+    if (posted_.needsChunk(cb) && !posted_.allocateSpare()) [[unlikely]] {
       return false;
+    }
+    if (at_once) {
+      posted_.append(cb);
+    } else {
+      header = posted_.reserve(cb);
     }
     if (first) {
       pending_.store(true, std::memory_order_release);
@@ -228,57 +266,28 @@ bool PostQueue::post(PostCb& cb) {
 }
 
 bool PostQueue::postFromLoop(PostCb& cb) {
+  if (pending_.load(std::memory_order_acquire) || cb == nullptr || cb.operations()->relocate != nullptr ||
+      from_loop_.needsChunk(cb)) [[unlikely]] {
+    return postFromLoopSlowly(cb);
+  }
+  from_loop_.append(cb);
+  return true;
+}
+
+// Apart, so that the usual case needs no stack.
+[[gnu::noinline]] bool PostQueue::postFromLoopSlowly(PostCb& cb) {
   if (pending_.load(std::memory_order_acquire) || cb == nullptr) {
-    return post(cb);
+    return post(cb) || refuse(cb);
+  }
+  if (from_loop_.needsChunk(cb) && !from_loop_.allocateSpare()) {
+    return refuse(cb);
   }
   if (cb.operations()->relocate == nullptr) {
-    return from_loop_.append(cb);
+    from_loop_.append(cb);
+  } else {
+    finish(*from_loop_.reserve(cb), cb);
   }
-  Header* const header = from_loop_.reserve(cb);
-  if (header == nullptr) {
-    return false;
-  }
-  finish(*header, cb);
   return true;
-}
-
-[[gnu::always_inline]] inline std::byte* PostQueue::Chain::place(const PostCb::Operations& operations) {
-  const std::size_t bytes = kHeaderBytes + operations.size;
-  if (first == nullptr || last->end + bytes > Chunk::kBytes) {
-    Chunk* chunk = spare;
-    if (chunk != nullptr) {
-      spare = chunk->next;
-      --spares;
-    } else if (chunk = new (std::nothrow) Chunk; chunk == nullptr) {
-      return nullptr;
-    }
-    chunk->next = nullptr;
-    chunk->end = 0;
-    (first != nullptr ? last->next : first) = chunk;
-    last = chunk;
-  }
-  std::byte* const record = last->data + last->end;
-  prefetchForWriting(record + kPrefetchBytes);
-  last->end += bytes;
-  ++size;
-  return record;
-}
-
-bool PostQueue::Chain::append(PostCb& cb) {
-  const PostCb::Operations* const operations = cb.operations();
-  std::byte* const record = place(*operations);
-  if (record == nullptr) [[unlikely]] {
-    return false;
-  }
-  ::new (record) Header(reinterpret_cast<uintptr_t>(operations));
-  cb.relocateTo(record + kHeaderBytes);
-  return true;
-}
-
-PostQueue::Header* PostQueue::Chain::reserve(const PostCb& cb) {
-  std::byte* const record = place(*cb.operations());
-  return record != nullptr ? ::new (record) Header(reinterpret_cast<uintptr_t>(cb.operations()) | kUnfinished)
-                           : nullptr;
 }
 
 void PostQueue::finish(Header& header, PostCb& cb) {

@@ -123,8 +123,8 @@ public:
   // Takes `cb`. False when closed, or without memory: then it is left as it is.
   bool post(PostCb& cb);
 
-  // The same on the loop's thread while the loop runs, without the lock. Order is kept: what goes this way was posted
-  // before all that is pending, or else it goes the other way.
+  // The same on the loop's thread while the loop runs, without the lock; what it cannot take is refused. Order is kept:
+  // what goes this way was posted before all that is pending, or else it goes the other way.
   bool postFromLoop(PostCb& cb);
 
   // Destroys what was refused; returns false. A callback whose destructor posts another one that is refused, and so on,
@@ -189,12 +189,14 @@ private:
     std::size_t spares = 0;
     std::size_t size = 0;  // callbacks
 
-    // Adds `cb`, whose capture moves as bytes. False without memory.
-    bool append(PostCb& cb);
-    // Room for a record of `cb`, whose header says that it is unfinished; null without memory.
+    // Whether there is no room for `cb`, until allocateSpare(), which returns false without memory, has been called.
+    bool needsChunk(const PostCb& cb) const;
+    bool allocateSpare();
+    // Where there is room: adds `cb`, whose capture moves as bytes.
+    void append(PostCb& cb);
+    // Where there is room: a record of `cb`, whose header says that it is unfinished.
     Header* reserve(const PostCb& cb);
-    // Room for a record; null without memory.
-    std::byte* place(const PostCb::Operations& operations);
+    std::byte* place(std::size_t bytes);
     bool keepSpare(Chunk* chunk, std::size_t limit);
   };
 
@@ -218,6 +220,7 @@ private:
   static void giveUpUnfinished(Chunk* chunk, std::size_t offset);
   // Moves the capture to its place.
   static void finish(Header& header, PostCb& cb);
+  bool postFromLoopSlowly(PostCb& cb);
   void afterFork() ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   const std::string name_;

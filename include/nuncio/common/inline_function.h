@@ -97,13 +97,17 @@ public:
   // Moves the bare callable to `to`, which has room for `operations()->size` bytes at `kAlignment`; leaves this empty.
   // Not to be called when empty.
   void relocateTo(void* to) noexcept {
-    const Operations* const operations = std::exchange(operations_, nullptr);
-    if (operations->relocate != nullptr) {
-      operations->relocate(to, storage_);
+    if (operations_->relocate == nullptr) {
+      relocateBytesTo(to);
     } else {
-      for (std::size_t i = 0; i < operations->size; i += sizeof(void*)) {  // mostly one or two: no call of memcpy
-        std::memcpy(static_cast<std::byte*>(to) + i, storage_ + i, sizeof(void*));
-      }
+      std::exchange(operations_, nullptr)->relocate(to, storage_);
+    }
+  }
+  // The same for a callable of which a copy of the bytes will do: one without `relocate`.
+  void relocateBytesTo(void* to) noexcept {
+    const std::size_t size = std::exchange(operations_, nullptr)->size;
+    for (std::size_t i = 0; i < size; i += sizeof(void*)) {  // mostly one or two: no call of memcpy
+      std::memcpy(static_cast<std::byte*>(to) + i, storage_ + i, sizeof(void*));
     }
   }
 
