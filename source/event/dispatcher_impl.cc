@@ -1,6 +1,7 @@
 #include "source/event/dispatcher_impl.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <new>
 #include <utility>
 
@@ -258,6 +259,9 @@ void DispatcherImpl::run(RunType type) {
   const TaskQueue::Running running_tasks(tasks_);
   run_type_ = type;
   checkFork();
+  if (failed()) {
+    return;
+  }
   alarm_->setRunning(true);
   look_at_timers_ = true;  // a run begins with a look at the clock, whether or not the alarm has rung
 
@@ -270,8 +274,15 @@ void DispatcherImpl::run(RunType type) {
     }
     leave = type == RunType::NonBlock || posts_->exitRequested();
     iterate(/*block=*/!leave);
-    leave = leave || posts_->exitRequested();
+    leave = leave || posts_->exitRequested() || failed();
   }
+}
+
+bool DispatcherImpl::failed() {
+  if (SignalEventImpl::descriptorFailed()) [[unlikely]] {
+    SignalEventImpl::reportFailedDescriptor(*loop_);
+  }
+  return posts_->failed();
 }
 
 void DispatcherImpl::shutdown() {
@@ -372,7 +383,11 @@ void DispatcherImpl::poll(bool block) {
 
 void DispatcherImpl::pollDescriptors(bool block) {
   loop_->beginPoll();
-  event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
+  errno = 0;
+  if (event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK) < 0) [[unlikely]] {
+    // Without an errno libevent has refused to poll: a thread has ended in a callback of the poll.
+    posts_->fail("epoll_wait", -1, errno != 0 ? errno : EBUSY);
+  }
   if (std::exchange(loop_->poll_broken_off, false)) {
     look_at_timers_ = true;  // the alarm may be among what is left
   }
@@ -394,7 +409,7 @@ bool DispatcherImpl::spin() {
     polls_skipped_ = 0;
     const uint64_t delivered = loop_->events_delivered;
     pollDescriptors(/*block=*/false);
-    if (loop_->events_delivered != delivered || posts_->pending()) {
+    if (loop_->events_delivered != delivered || posts_->pending() || failed()) {
       return true;
     }
     const auto now = std::chrono::steady_clock::now();

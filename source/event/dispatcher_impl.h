@@ -76,6 +76,7 @@ private:
 
   class RunScope;
   void iterate(bool block);
+  bool failed();  // the run is to end, and none can follow
   void poll(bool block);
   void pollDescriptors(bool block);
   bool spin();

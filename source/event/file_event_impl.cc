@@ -177,7 +177,9 @@ absl::Status FileEventImpl::add() {
 
 void FileEventImpl::disable() {
   if (enabled_ != 0) {
-    event_del(raw_event_.get());
+    if (event_del(raw_event_.get()) != 0) {  // not where the descriptor is closed, which libevent takes for removed
+      loop_->posts->fail("epoll_ctl", fd_, errno);
+    }
     loop_->removeWatcher(event_get_fd(raw_event_.get()));
     duplicate_ = FileDescriptor();
     enabled_ = 0;

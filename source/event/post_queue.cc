@@ -7,12 +7,14 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/assert.h"
+#include "nuncio/common/logging.h"
 #include "nuncio/event/keep_running.h"
 #include "nuncio/event/post_handle.h"
 #include "source/common/errno_status.h"
@@ -141,6 +143,7 @@ void PostQueue::giveUpUnfinished(Chunk* chunk, std::size_t offset) {
 void PostQueue::afterFork() {
   giveUpUnfinished(posted_.first, 0);
   leaving_.store(0, std::memory_order_relaxed);
+  inherited_.store(true, std::memory_order_relaxed);
 }
 
 absl::StatusOr<std::shared_ptr<PostQueue>> PostQueue::create(std::string name) {
@@ -178,6 +181,8 @@ absl::Status PostQueue::reopen() {
     return fd.status();
   }
   wake_fd_ = *std::move(fd);
+  failure_.store(kNoFailure, std::memory_order_relaxed);
+  inherited_.store(false, std::memory_order_release);
   return absl::OkStatus();
 }
 
@@ -260,6 +265,7 @@ bool PostQueue::post(PostCb& cb) {
   if (wake_loop) {
     wakeups_.fetch_add(1, std::memory_order_relaxed);  // a statistic
     wake();
+    static_cast<void>(failed());  // has it said
     leaving_.fetch_sub(1, std::memory_order_release);
   }
   return true;
@@ -364,10 +370,33 @@ bool PostQueue::Chain::keepSpare(Chunk* chunk, std::size_t limit) {
 void PostQueue::wake() {
   const int saved_errno = errno;  // for signal handlers
   const uint64_t one = 1;
-  // Cannot fail in a way that matters: EAGAIN means 2^64 wake-ups that were never read.
-  // Not write(), where a thread can be cancelled: this is called where nothing may be thrown.
-  [[maybe_unused]] const long written = ::syscall(SYS_write, wake_fd_.get(), &one, sizeof(one));
+  // Not write(), where a thread can be cancelled: this is called where nothing may be thrown. EAGAIN does not matter:
+  // it means 2^64 wake-ups that were never read. In the child of a fork, the loop looks at everything when it gets its
+  // own.
+  if (!inherited_.load(std::memory_order_acquire) &&
+      ::syscall(SYS_write, wake_fd_.get(), &one, sizeof(one)) != sizeof(one) && errno != EAGAIN) [[unlikely]] {
+    int none = kNoFailure;
+    failure_.compare_exchange_strong(none, errno, std::memory_order_relaxed);
+  }
   errno = saved_errno;
+}
+
+void PostQueue::fail(const char* call, int fd, int error) noexcept {
+  if (failure_.exchange(kFailureReported, std::memory_order_relaxed) == kFailureReported) {
+    return;
+  }
+  int cancelable = 0;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);  // a log may be a place where a thread is cancelled
+  NUNCIO_LOG(
+      Event, err,
+      "dispatcher {}: {}{}: {}; was a descriptor of it closed behind its back? Its run ends, and none can follow",
+      name_, call, fd < 0 ? "" : absl::StrCat(" on fd ", fd), std::generic_category().message(error));
+  pthread_setcancelstate(cancelable, nullptr);
+}
+
+bool PostQueue::reportFailedWake(int error) noexcept {
+  fail("write, to wake it,", wakeFd(), error);
+  return true;
 }
 
 bool PostQueue::take(Batch& batch, bool will_sleep) {
@@ -429,6 +458,11 @@ absl::string_view PostHandle::name() const { return queue_ != nullptr ? queue_->
 void PostHandle::wake() const {
   if (queue_ != nullptr) {
     queue_->wake();
+  }
+}
+void PostHandle::fail(const char* call, int fd, int error) const {
+  if (queue_ != nullptr) {
+    queue_->fail(call, fd, error);
   }
 }
 KeepRunning::KeepRunning(std::shared_ptr<PostQueue> queue) : queue_(std::move(queue)) { queue_->keepRunning(); }

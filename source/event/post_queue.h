@@ -146,6 +146,15 @@ public:
   // Makes the loop's poll return, now or the next time. Safe in a signal handler.
   void wake();
 
+  // Says once what went wrong with the kernel's objects of the loop: a system call that failed, on `fd` (-1: one whose
+  // number is not known). The loop can go on no more. Any thread.
+  void fail(const char* call, int fd, int error) noexcept;
+  // Whether that was called, or a wake-up failed, of which it then says so. Any thread, not in a signal handler.
+  bool failed() noexcept {
+    const int failure = failure_.load(std::memory_order_relaxed);
+    return failure != kNoFailure && (failure == kFailureReported || reportFailedWake(failure));
+  }
+
   // Takes all that is posted into `batch`, which is empty. When there is nothing: false, and with `will_sleep` the next
   // post wakes the loop, until awake() is called. Takes the lock only where it has to.
   bool take(Batch& batch, bool will_sleep);
@@ -222,6 +231,7 @@ private:
   static void finish(Header& header, PostCb& cb);
   bool postFromLoopSlowly(PostCb& cb);
   void afterFork() ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  bool reportFailedWake(int error) noexcept;  // true
 
   const std::string name_;
   FileDescriptor wake_fd_;
@@ -229,6 +239,11 @@ private:
   // Release/acquire: what came before the call is seen after run().
   std::atomic<bool> exit_requested_{false};
   std::atomic<uint64_t> keepers_{0};
+  // Else an error of wake(), which may be in a signal handler, and cannot log it there. Relaxed: it guards nothing.
+  static constexpr int kNoFailure = 0;
+  static constexpr int kFailureReported = -1;
+  std::atomic<int> failure_{kNoFailure};
+  std::atomic<bool> inherited_{false};  // wake_fd_, from the parent of a fork. Release/acquire: wake_fd_ comes before
 
   // What producers touch, on cache lines of its own.
   alignas(64) Mutex lock_;

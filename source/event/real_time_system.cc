@@ -11,7 +11,6 @@
 #include "source/common/errno_status.h"
 
 namespace nuncio {
-namespace {
 
 // A timerfd, which is exact where the timeout of epoll is in milliseconds. It is registered edge-triggered and never
 // read, and set only when it would ring too late: one system call for a wake-up, none for a timer that is pushed back.
@@ -22,7 +21,7 @@ public:
     if (fd.get() < 0) {
       return errnoStatus(errno, "timerfd for a dispatcher");
     }
-    auto alarm = std::make_unique<TimerFdAlarm>(std::move(fd));
+    auto alarm = std::make_unique<TimerFdAlarm>(std::move(fd), dispatcher.handle());
     absl::StatusOr<FileEventPtr> event = dispatcher.createFileEvent(
         alarm->fd_.get(), [alarm = alarm.get()](uint32_t) { alarm->onRing(); }, FileTriggerType::Edge,
         FileReadyType::Read);
@@ -33,7 +32,7 @@ public:
     return alarm;
   }
 
-  explicit TimerFdAlarm(FileDescriptor fd) : fd_(std::move(fd)) {}
+  TimerFdAlarm(FileDescriptor fd, PostHandle posts) : fd_(std::move(fd)), posts_(std::move(posts)) {}
 
   // Alarm
   void set(MonotonicTime, MonotonicTime latest) override {
@@ -45,7 +44,9 @@ public:
     itimerspec spec{};
     spec.it_value.tv_sec = nanoseconds / 1'000'000'000;
     spec.it_value.tv_nsec = nanoseconds % 1'000'000'000 + (nanoseconds == 0 ? 1 : 0);  // 0 would mean never
-    ::timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &spec, nullptr);
+    if (::timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &spec, nullptr) != 0) [[unlikely]] {
+      posts_.fail("timerfd_settime", fd_.get(), errno);
+    }
   }
   void setRunning(bool) override {}
   bool rang() override { return std::exchange(rang_, false); }
@@ -57,10 +58,13 @@ private:
   }
 
   const FileDescriptor fd_;  // outlives its event
+  const PostHandle posts_;
   FileEventPtr event_;
   MonotonicTime set_to_ = MonotonicTime::max();
   bool rang_ = false;
 };
+
+namespace {
 
 class RealTimeSystem final : public TimeSystem {
 public:

@@ -28,20 +28,26 @@ namespace {
 // any thread, cannot write into a stranger's descriptor.
 std::atomic<uint64_t> pending_signals{0};  // bit s - 1 for signal s
 std::atomic<int> signal_fd{-1};
+std::atomic<bool> ever_listened{false};
 static_assert(NSIG - 1 <= 64);
 
 uint64_t bitOf(int signal) { return uint64_t{1} << (signal - 1); }
 
-void onSignal(int signal) {
+}  // namespace
+
+void SignalEventImpl::onSignal(int signal) {
   // Acquire/release: the loop that takes a bit sees what the handler's thread did before.
   if (pending_signals.fetch_or(bitOf(signal), std::memory_order_acq_rel) == 0) {
     const int saved_errno = errno;
     const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written =
-        ::write(signal_fd.load(std::memory_order_relaxed), &one, sizeof(one));  // EAGAIN: it is readable as it is
+    if (::write(signal_fd.load(std::memory_order_relaxed), &one, sizeof(one)) < 0 && errno != EAGAIN) {
+      descriptor_error.store(errno, std::memory_order_relaxed);  // EAGAIN: it is readable as it is
+    }
     errno = saved_errno;
   }
 }
+
+namespace {
 
 absl::Status openSignalFd() {
   if (signal_fd.load(std::memory_order_relaxed) < 0) {
@@ -50,6 +56,7 @@ absl::Status openSignalFd() {
       return errnoStatus(errno, "eventfd for signals");
     }
     signal_fd.store(fd, std::memory_order_relaxed);
+    ever_listened.store(true, std::memory_order_relaxed);
   }
   return absl::OkStatus();
 }
@@ -89,7 +96,7 @@ public:
     if (std::none_of(events_.begin(), events_.end(),
                      [&event](const SignalEventImpl* other) { return other->signal_ == event.signal_; })) {
       struct sigaction action{};
-      action.sa_handler = &onSignal;
+      action.sa_handler = &SignalEventImpl::onSignal;
       action.sa_flags = SA_RESTART;
       sigfillset(&action.sa_mask);
       if (sigaction(event.signal_, &action, &former_actions_[static_cast<std::size_t>(event.signal_)]) != 0) {
@@ -133,6 +140,18 @@ public:
         return;
       }
       remove(*first);
+    }
+  }
+
+  void reportFailedDescriptor(Loop& loop, int error) {
+    const MutexLock lock(lock_);
+    if (owner_ != nullptr && owner_ != &loop) {
+      return;  // it will see for itself
+    }
+    const int fd = signal_fd.exchange(-1, std::memory_order_relaxed);  // the next to listen opens another
+    SignalEventImpl::descriptor_error.store(0, std::memory_order_relaxed);
+    if (owner_ != nullptr) {
+      owner_->posts->fail("write, for a signal,", fd, error);
     }
   }
 
@@ -202,8 +221,12 @@ void SignalEventImpl::destroyAndFree(SignalEventImpl* event) {
   ::operator delete(event);
 }
 
+void SignalEventImpl::reportFailedDescriptor(Loop& loop) {
+  SignalListeners::get().reportFailedDescriptor(loop, descriptor_error.load(std::memory_order_relaxed));
+}
+
 void SignalEventImpl::stopAll(Loop& loop) {
-  if (signal_fd.load(std::memory_order_relaxed) >= 0) {  // else nobody ever listened, and get() may throw
+  if (ever_listened.load(std::memory_order_relaxed)) {  // else get() may throw
     SignalListeners::get().removeAll(loop);
   }
 }

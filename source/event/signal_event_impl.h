@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <new>
 
 #include "absl/status/statusor.h"
@@ -25,13 +26,21 @@ public:
   // Stops listening to all signals, when the dispatcher goes before its handles.
   static void stopAll(Loop& loop);
 
+  // Whether the handler's write to the eventfd has failed. Any thread.
+  static bool descriptorFailed() { return descriptor_error.load(std::memory_order_relaxed) != 0; }
+  // Then: has the loop end its run, if it is the one that listens.
+  static void reportFailedDescriptor(Loop& loop);
+
 private:
   friend class Loop;
   friend class SignalListeners;
   SignalEventImpl(const LoopRef& loop, int signal, SignalCb cb) : loop_(loop), signal_(signal), cb_(std::move(cb)) {}
+  static void onSignal(int signal);  // the handler
   void leaveLoop();
   static void destroyAndFree(SignalEventImpl* event);
   void runWork() override { loop_->callOwned("signal", *this); }
+
+  static inline std::atomic<int> descriptor_error{0};  // relaxed: it guards nothing
 
   LoopRef loop_;
   const int signal_;

@@ -95,8 +95,11 @@ struct DispatcherOptions {
 //
 // Fork: in the child, the dispatcher of the thread that forked goes on to work, with kernel objects of its own that it
 // opens when it is next used. Those of other threads cannot; they may be destroyed, and then leak
-// what was posted to them and deferred. Until its run() or first other use, a child's posts may wake the parent's loop,
-// to no effect. A child that only calls exec need do nothing.
+// what was posted to them and deferred. A child that only calls exec need do nothing.
+//
+// Descriptors: where a system call on the dispatcher's own fails, since the program closed them behind its back, say,
+// one error in the log says which, run() returns at the end of its iteration, and from then on at once. Posts are taken
+// until shutdown(). A loop that sleeps already cannot be woken then, but by what it still watches.
 class Dispatcher {
 public:
   using RunType = nuncio::RunType;

@@ -38,8 +38,10 @@ public:
 private:
   friend class SimulatedTimeSystem;
   friend class TaskQueue;
-  void wake() const;               // the loop
-  bool tryPost(PostCb& cb) const;  // `cb` is left as it is where it is refused
+  friend class TimerFdAlarm;
+  void wake() const;                                     // the loop
+  void fail(const char* call, int fd, int error) const;  // see PostQueue
+  bool tryPost(PostCb& cb) const;                        // `cb` is left as it is where it is refused
 
   std::shared_ptr<PostQueue> queue_;
 };
