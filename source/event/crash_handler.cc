@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include <utility>
 
+#include "nuncio/common/no_fork.h"
+
 namespace nuncio {
 namespace {
 
@@ -121,6 +123,7 @@ CrashOutput& CrashOutput::operator<<(uint64_t number) {
 }
 
 void installCrashHandler() {
+  const NoFork no_fork;  // a child could find it begun
   static std::once_flag once;
   std::call_once(once, [] {
     if (pthread_key_create(&signal_stack_key, &freeSignalStack) == 0) {

@@ -1,6 +1,7 @@
 #include "source/event/fast_clock.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <string>
@@ -21,13 +22,19 @@ uint64_t steadyNanoseconds() {
 #ifdef __x86_64__
 uint64_t readCounter() { return __builtin_ia32_rdtsc(); }
 
+// Asked once, or by each of the threads that ask first: a static variable of a function has a lock, which the child of
+// a fork might find taken.
 bool counterIsTrusted() {
-  static const bool trusted = [] {
+  enum class Trusted : uint8_t { Unknown, No, Yes };
+  static constinit std::atomic<Trusted> trusted{Trusted::Unknown};  // relaxed: it says nothing about other memory
+  Trusted known = trusted.load(std::memory_order_relaxed);
+  if (known == Trusted::Unknown) {
     std::ifstream file("/sys/devices/system/clocksource/clocksource0/current_clocksource");
     std::string source;
-    return static_cast<bool>(file >> source) && source == "tsc";
-  }();
-  return trusted;
+    known = file >> source && source == "tsc" ? Trusted::Yes : Trusted::No;
+    trusted.store(known, std::memory_order_relaxed);
+  }
+  return known == Trusted::Yes;
 }
 #else
 uint64_t readCounter() { return 0; }

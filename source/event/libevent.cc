@@ -12,6 +12,7 @@
 #include "nuncio/common/assert.h"
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/common/logging.h"
+#include "nuncio/common/no_fork.h"
 #include "source/common/errno_status.h"
 
 namespace nuncio {
@@ -96,13 +97,17 @@ bool attempt(Reserve* reserve, F f) {
 }
 
 void prepareProcess() {
+  const NoFork no_fork;  // a child could find it begun
   static std::once_flag once;
   std::call_once(once, [] {
     event_set_log_callback(&logLibevent);
     event_set_fatal_callback(&onLibeventFatal);
     struct sigaction action{};
     if (sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) {
-      signal(SIGPIPE, SIG_IGN);
+      action = {};
+      action.sa_handler = [](int) {};  // not SIG_IGN, which exec would pass on to other programs
+      action.sa_flags = SA_RESTART;
+      NUNCIO_RELEASE_ASSERT(sigaction(SIGPIPE, &action, nullptr) == 0, "sigaction for SIGPIPE");
     }
   });
 }

@@ -14,8 +14,8 @@ using EventConfigPtr = CSmartPtr<event_config, event_config_free>;
 using EventPtr = CSmartPtr<event, event_free>;
 
 // An event_base on epoll, without locks: nobody calls libevent from a second thread here. Also, once for the process:
-// sends libevent's messages to our log, puts our function in place of its exit(), and ignores SIGPIPE where its action
-// is the default. ResourceExhausted when the process lacks descriptors or memory.
+// sends libevent's messages to our log, puts our function in place of its exit(), and handles SIGPIPE, by doing
+// nothing, where its action is the default. ResourceExhausted when the process lacks descriptors or memory.
 //
 // libevent 2.1 calls exit() when it finds no descriptors for its pair of signal sockets. They are reserved before, and
 // when other threads take them in the moment in which they pass to libevent, twice in a row, control leaves libevent by

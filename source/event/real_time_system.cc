@@ -9,6 +9,7 @@
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/time_system.h"
 #include "source/common/errno_status.h"
+#include "source/common/made_once.h"
 
 namespace nuncio {
 
@@ -79,11 +80,10 @@ public:
   }
 };
 
+constinit MadeOnce<RealTimeSystem> real_time_system;
+
 }  // namespace
 
-TimeSystem& realTimeSystem() {
-  static RealTimeSystem& time_system = *new RealTimeSystem;  // never destroyed: dispatchers may outlive main
-  return time_system;
-}
+TimeSystem& realTimeSystem() { return real_time_system.get(); }
 
 }  // namespace nuncio

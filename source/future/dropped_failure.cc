@@ -5,14 +5,14 @@
 
 #include "nuncio/common/logging.h"
 #include "nuncio/future/internal/node.h"
+#include "source/common/made_once.h"
 
 namespace nuncio {
 namespace {
 
-DroppedFailureHandler& handlerNow() {
-  static DroppedFailureHandler& handler = *new DroppedFailureHandler;  // never destroyed: futures may outlive main
-  return handler;
-}
+constinit MadeOnce<DroppedFailureHandler> handler_now;  // never destroyed: futures may outlive main
+
+DroppedFailureHandler& handlerNow() { return handler_now.get(); }
 
 }  // namespace
 

@@ -1,13 +1,20 @@
 #include "nuncio/common/logging.h"
 
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <pthread.h>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "test/test_support/child_process.h"
 #include "test/test_support/log_capture.h"
+#include "test/test_support/notification.h"
 
 namespace nuncio::test {
 namespace {
@@ -116,6 +123,90 @@ TEST_F(LoggingTest, LinesFromManyThreadsAreWhole) {
     expected += "[info] a whole line\n";
   }
   EXPECT_EQ(expected, log.text());
+}
+
+// A sink that stands still in the midst of a line, with its lock taken, until it is told to go on.
+class StandingSink : public spdlog::sinks::base_sink<std::mutex> {
+public:
+  Notification reached;
+  Notification go_on;
+
+protected:
+  void sink_it_(const spdlog::details::log_msg&) override {
+    if (!std::exchange(stood_, true)) {
+      reached.notify();
+      EXPECT_TRUE(go_on.wait());
+    }
+  }
+  void flush_() override {}
+
+private:
+  bool stood_ = false;
+};
+
+TEST_F(LoggingTest, ForkWaitsForALineSoThatTheChildFindsNoSinkLocked) {
+  const auto sink = std::make_shared<StandingSink>();
+  const std::vector<spdlog::sink_ptr> former = std::exchange(logger(LogLayer::Exe).sinks(), {sink});
+  std::thread other([] { NUNCIO_LOG(Exe, info, "a line that takes long"); });
+  ASSERT_TRUE(sink->reached.wait());
+  std::atomic<bool> going_on{false};
+  // Handlers that are registered last run first: the line ends when the fork has begun.
+  static Notification forking;
+  ASSERT_EQ(0, pthread_atfork([] { forking.notify(); }, nullptr, nullptr));
+  std::thread waker([&] {
+    EXPECT_TRUE(forking.wait());
+    going_on = true;
+    sink->go_on.notify();
+  });
+  const pid_t child = startChild([&going_on] {
+    CHILD_CHECK(going_on);
+    NUNCIO_LOG(Exe, info, "the child's");
+  });
+  EXPECT_EQ("", waitForChild(child));
+  other.join();
+  waker.join();
+  logger(LogLayer::Exe).sinks() = former;
+}
+
+TEST_F(LoggingTest, ForkWhileOthersLogInAnyWayLeavesTheChildAbleToLog) {
+  testing::internal::CaptureStderr();
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  threads.emplace_back([&stop] {
+    while (!stop) {
+      NUNCIO_LOG(Common, info, "by the macro");
+    }
+  });
+  threads.emplace_back([&stop] {
+    while (!stop) {
+      logger(LogLayer::Exe).info("by the logger itself");
+    }
+  });
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ("", runInChild([] {
+                NUNCIO_LOG(Common, info, "in the child");
+                logger(LogLayer::Event).info("in the child");
+              }));
+  }
+  stop = true;
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  testing::internal::GetCapturedStderr();
+}
+
+TEST_F(LoggingTest, SinkMayForkInTheMidstOfALine) {
+  class ForkingSink : public spdlog::sinks::base_sink<std::mutex> {
+  protected:
+    void sink_it_(const spdlog::details::log_msg&) override {
+      EXPECT_EQ("", runInChild([] {}));
+    }
+    void flush_() override {}
+  };
+  const std::vector<spdlog::sink_ptr> former =
+      std::exchange(logger(LogLayer::Exe).sinks(), {std::make_shared<ForkingSink>()});
+  NUNCIO_LOG(Exe, info, "line");
+  logger(LogLayer::Exe).sinks() = former;
 }
 
 TEST_F(LoggingTest, LevelsMayChangeWhileOthersLog) {

@@ -9,6 +9,8 @@
 #include "absl/strings/string_view.h"
 #include "spdlog/spdlog.h"
 
+#include "nuncio/common/no_fork.h"
+
 // Logging on spdlog, with a logger for each layer.
 //
 //   NUNCIO_LOG(Event, warn, "accept on fd {} failed: {}", fd, strerror(errno));
@@ -16,7 +18,9 @@
 //
 // A line below its layer's level costs one relaxed load and a branch: its arguments are not evaluated. Levels: trace,
 // debug, info (the default), warning, error, critical, off. Lines go to stderr until logger(layer).sinks() is changed,
-// which is to be done before dispatchers run. A line for which there is no memory is dropped. Threads: any.
+// which is to be done before dispatchers run. A line for which there is no memory is dropped. Threads: any. A fork
+// waits for the lines that other threads are writing, so that a child can log whatever its sinks lock; those need no
+// handlers of their own for forks.
 namespace nuncio {
 
 enum class LogLayer : uint8_t { Common, Event, Future, Runtime, Network, Exe };
@@ -46,6 +50,7 @@ inline bool logEnabled(LogLayer layer, spdlog::level::level_enum level) {
   do {                                                                                         \
     if (::nuncio::logEnabled(::nuncio::LogLayer::layer_name, ::spdlog::level::level_name)) {   \
       try {                                                                                    \
+        const ::nuncio::NoFork nuncio_no_fork;                                                 \
         ::nuncio::logger(::nuncio::LogLayer::layer_name)                                       \
             .log(::spdlog::source_loc{__FILE__, __LINE__, static_cast<const char*>(__func__)}, \
                  ::spdlog::level::level_name, __VA_ARGS__);                                    \
