@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <new>
 #include <poll.h>
+#include <sys/stat.h>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -61,14 +62,38 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(const LoopRef& loop, int fd, 
 FileEventImpl::FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger)
     : loop_(loop), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge) {
   loop_->checkFork();
+  rememberDescriptor();
   raw_event_.reset(event_new(
       loop_->base(), fd_, libeventFlags(),
       [](evutil_socket_t, short what, void* self) { static_cast<FileEventImpl*>(self)->onReady(what); }, this));
 }
 
+void FileEventImpl::rememberDescriptor() {
+  if constexpr (assert_internal::kDebug) {
+    if (struct stat file{}; ::fstat(fd_, &file) == 0) {
+      identity_ = {file.st_dev, file.st_ino, Loop::currentForkGeneration()};
+    }
+  }
+}
+
+void FileEventImpl::checkDescriptor(const char* operation) const {
+  if constexpr (assert_internal::kDebug) {
+    if (loop_->closed || identity_.fork_generation != Loop::currentForkGeneration() || loop_->posts->failed()) {
+      return;
+    }
+    struct stat file{};
+    const bool open = ::fstat(fd_, &file) == 0;
+    NUNCIO_CONTRACT(open && file.st_dev == identity_.device && file.st_ino == identity_.inode, loop_->name(), operation,
+                    absl::StrCat("fd ", fd_, open ? ": the number is another descriptor's by now" : ": closed by now",
+                                 "; a descriptor is to be closed only after its event is destroyed"));
+  }
+}
+
 void FileEventImpl::leaveLoop() {
-  loop_->checkThreadOfDestructor("FileEvent::~FileEvent");
+  constexpr const char* kOperation = "FileEvent::~FileEvent";
+  loop_->checkThreadOfDestructor(kOperation);
   loop_->checkFork();  // before libevent reaches into an epoll that may be the parent's
+  checkDescriptor(kOperation);
   disable();
   unlink();
 }
@@ -86,6 +111,7 @@ void FileEventImpl::activate(uint32_t events) {
       loop_->closed) {
     return;
   }
+  checkDescriptor(kOperation);
   activated_ |= static_cast<uint8_t>(events);
   if (!queued()) {
     loop_->next_iteration.add(*this);
@@ -100,6 +126,7 @@ bool FileEventImpl::setEnabled(uint32_t events) {
       loop_->closed) {
     return false;
   }
+  checkDescriptor(kOperation);
   activated_ &= static_cast<uint8_t>(events);
   if (activated_ == 0) {
     unlink();
@@ -208,6 +235,7 @@ void FileEventImpl::onReady(short what) {
 void FileEventImpl::runWork() { deliver(0); }
 
 void FileEventImpl::deliver(uint32_t events) {
+  checkDescriptor("the callback of a FileEvent");
   unlink();
   events |= std::exchange(activated_, 0);
   if (closedOnly() && !edge_ && hungUp(fd_)) {

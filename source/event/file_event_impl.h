@@ -2,9 +2,12 @@
 
 #include <cstdint>
 #include <new>
+#include <sys/types.h>
+#include <type_traits>
 
 #include "absl/status/statusor.h"
 
+#include "nuncio/common/assert.h"
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/event/callback.h"
 #include "nuncio/event/file_event.h"
@@ -28,6 +31,9 @@ private:
   friend class Loop;
   FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger);
   void leaveLoop();
+  void rememberDescriptor();
+  // In debug builds, fatal when the descriptor is not the one that was registered.
+  void checkDescriptor(const char* operation) const;
   static void destroyAndFree(FileEventImpl* event);
 
   bool closedOnly() const;
@@ -44,6 +50,15 @@ private:
   EventPtr raw_event_;
   FileReadyCb cb_;
   const int fd_;
+  // Which file the number stood for. Eventfds, timerfds and their like share one inode: where one of them has taken the
+  // number of another, this cannot tell.
+  struct Identity {
+    dev_t device = 0;
+    ino_t inode = 0;
+    uint32_t fork_generation = 0;  // children may have closed what they inherited
+  };
+  struct Nothing {};
+  [[no_unique_address]] std::conditional_t<assert_internal::kDebug, Identity, Nothing> identity_;
   const bool edge_;
   uint8_t enabled_ = 0;
   uint8_t activated_ = 0;

@@ -5,10 +5,12 @@
 
 #include <chrono>
 #include <csignal>
+#include <fcntl.h>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+#include <unistd.h>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -170,6 +172,54 @@ TEST_F(FileEventContractTest, EnablingUnknownBitsIsRefused) {
       },
       AllOf(HasSubstr("contracted"), HasSubstr("setEnabled")));
 }
+
+#ifndef NDEBUG  // what costs a system call is not looked at in release builds
+
+class LostDescriptorTest : public FileEventContractTest {
+protected:
+  ~LostDescriptorTest() override { putInItsPlace(kept_.get()); }
+
+  // The number of the watched descriptor stands for the file of `fd` from now on.
+  void putInItsPlace(int fd) { EXPECT_EQ(dup3(fd, pair_.watched.get(), O_CLOEXEC), pair_.watched.get()); }
+
+  Descriptor kept_{fcntl(pair_.watched.get(), F_DUPFD_CLOEXEC, 0)};
+  Pair other_ = makeSocketPair();
+  testing::Matcher<const std::string&> lost_ =
+      AllOf(HasSubstr("contracted"), ContainsRegex("fd [0-9]+: the number is another descriptor's by now"));
+};
+
+TEST_F(LostDescriptorTest, IsFatalWhenItIsClosed) {
+  EXPECT_DEATH(
+      {
+        pair_.watched.close();
+        event_->setEnabled(FileReadyType::Write);
+      },
+      ContainsRegex("fd [0-9]+: closed by now"));
+}
+
+TEST_F(LostDescriptorTest, IsFatalWhenItsNumberIsUsedAgainAndTheEventIsUsed) {
+  putInItsPlace(other_.watched.get());
+  EXPECT_DEATH(event_->setEnabled(FileReadyType::Write), lost_);
+  EXPECT_DEATH(event_->activate(FileReadyType::Write), lost_);
+}
+
+TEST_F(LostDescriptorTest, IsFatalWhenItsNumberIsUsedAgainAndTheEventIsDestroyed) {
+  putInItsPlace(other_.watched.get());
+  EXPECT_DEATH(event_.reset(), lost_);
+}
+
+TEST_F(LostDescriptorTest, IsFatalWhenItsNumberIsUsedAgainAndTheFormerFileIsReady) {
+  putInItsPlace(other_.watched.get());
+  writeText(pair_.peer.get(), "x");  // kept_ keeps the former file in the epoll
+  EXPECT_DEATH(dispatcher_->run(RunType::NonBlock), lost_);
+}
+
+TEST_F(LostDescriptorTest, ADuplicateInItsPlaceIsTheSame) {
+  putInItsPlace(kept_.get());
+  EXPECT_TRUE(event_->setEnabled(FileReadyType::Write));
+}
+
+#endif
 
 // The loop
 

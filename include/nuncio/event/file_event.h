@@ -25,8 +25,16 @@ enum class FileTriggerType {
 //   file_event_ = *std::move(event);
 //
 // The descriptor is the caller's: non-blocking, open for as long as the event lives, and closed only after the event is
-// destroyed (a descriptor closed before would be reported for ever through any duplicate). All events on one descriptor
-// have the same trigger type. An event with Closed alone enabled holds a duplicate of the descriptor for as long.
+// destroyed (a descriptor closed before would be reported for ever through any duplicate). A debug build looks, when
+// the event is used, reported or destroyed, whether the number still stands for the same device and inode, and ends the
+// program where it does not; of eventfds, timerfds and the like, which share an inode, it only sees that one is closed.
+// All events on one descriptor have the same trigger type. An event with Closed alone enabled holds a duplicate of the
+// descriptor for as long.
+//
+// One-shot is setEnabled(0) in the callback, and setEnabled() with what is to be reported next where that is over.
+// There is no EPOLLPRI and no EPOLLEXCLUSIVE: libevent has neither flag, and an epoll of one's own, nested in those of
+// several loops, wakes all of them. For a listener of many loops give each a socket of its own with SO_REUSEPORT, or
+// accept on one loop and post the connections to the others.
 //
 // Errors on the descriptor (EPOLLERR, EPOLLHUP) are reported as those of Read and Write that are enabled, and as Closed
 // where Closed alone is enabled; the next read or write tells the cause. The end of the stream is Read and a read of 0
