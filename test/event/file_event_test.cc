@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
@@ -615,6 +616,29 @@ TEST_F(FileEventTest, DataFromAnotherThreadWakesTheBlockedLoop) {
   EXPECT_EQ("hello", text);
 }
 
+TEST_F(FileEventTest, OneShotBySetEnabled) {
+  writeText(pair_.peer.get(), "ab");
+  int calls = 0;
+  FileEventPtr event;
+  const auto read_later = [&] { event->setEnabled(kRead); };
+  // [one_shot]
+  event = *dispatcher_->createFileEvent(
+      pair_.watched.get(),
+      [&](uint32_t) {
+        ++calls;
+        event->setEnabled(0);  // whatever comes now waits until it is enabled again
+      },
+      FileTriggerType::Level, FileReadyType::Read);
+  // [one_shot]
+  dispatcher_->run(RunType::NonBlock);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(1, calls);
+  read_later();
+  dispatcher_->run(RunType::NonBlock);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(2, calls);
+}
+
 // --- The budget of an iteration.
 
 class FileEventBudgetTest : public testing::Test {
@@ -659,6 +683,34 @@ TEST_F(FileEventBudgetTest, TimersAndPostsComeBetweenDescriptorsThatTakeLong) {
   EXPECT_LT(at_timer, kDescriptors);
   EXPECT_LT(at_post, kDescriptors);
   EXPECT_GT(at_timer, 0U);
+}
+
+TEST_F(FileEventBudgetTest, ATimerWaitsAtMostTwiceTheBudgetWhateverIsReady) {
+  constexpr std::size_t kDescriptors = 800;
+  constexpr auto kBudget = std::chrono::microseconds(500);
+  constexpr auto kCallback = std::chrono::microseconds(100);
+  DispatcherPtr dispatcher = createDispatcher({.name = "budget", .max_callback_time_per_iteration = kBudget});
+  std::size_t called = 0;
+  std::size_t called_in_a_row = 0;
+  std::size_t most_in_a_row = 0;
+  TimerPtr timer;
+  timer = dispatcher->createTimer([&] {
+    called_in_a_row = 0;
+    timer->enableTimer(std::chrono::milliseconds(0));
+  });
+  timer->enableTimer(std::chrono::milliseconds(0));
+  watch(*dispatcher, kDescriptors, [&](std::size_t) {
+    most_in_a_row = std::max(most_in_a_row, ++called_in_a_row);
+    const auto until = std::chrono::steady_clock::now() + kCallback;
+    while (std::chrono::steady_clock::now() < until) {
+    }
+    if (++called == kDescriptors) {
+      dispatcher->exit();
+    }
+  });
+  dispatcher->run(RunType::RunUntilExit);
+  // Counted in callbacks, each of which takes its time at least: so it holds on a busy machine too.
+  EXPECT_LE(most_in_a_row, static_cast<std::size_t>(2 * kBudget / kCallback));
 }
 
 TEST_F(FileEventBudgetTest, WhatIsLeftMayBeTakenAway) {
