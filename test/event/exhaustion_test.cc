@@ -1,12 +1,17 @@
 // What a dispatcher does when the process lacks what it needs. Each test runs in a child process, so that its limits
 // end with it.
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <fcntl.h>
+#include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <sys/resource.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -14,6 +19,8 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/event/lifetime_guard.h"
+#include "nuncio/runtime/simulated_time_system.h"
 #include "nuncio/runtime/worker_pool.h"
 #include "test/test_support/child_process.h"
 #include "test/test_support/descriptors.h"
@@ -21,6 +28,8 @@
 
 namespace nuncio::test {
 namespace {
+
+using namespace std::chrono_literals;
 
 constexpr int kLimit = 128;
 
@@ -42,6 +51,235 @@ std::vector<Descriptor> useUpDescriptors(int left) {
   CHILD_CHECK(taken.size() >= static_cast<size_t>(left));
   taken.resize(taken.size() - left);
   return taken;
+}
+
+// What operations are begun with.
+struct World {
+  // Whether the loops still do what they are there for.
+  bool works() {
+    calls = 0;
+    TimerPtr probe_timer = dispatcher->createTimer([this] { ++calls; });
+    probe_timer->enableTimer(0ms);
+    const bool posted = dispatcher->post([this] { ++calls; });
+    dispatcher->run(RunType::NonBlock);
+    dispatcher->run(RunType::NonBlock);
+    return posted && calls == 2;
+  }
+
+  Pair pair = makeSocketPair();
+  Pair watched_pair = makeSocketPair();
+  SimulatedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.name = "here"});
+  DispatcherPtr simulated = createDispatcher({.name = "simulated", .time_system = &time});
+  TimerPtr timer = dispatcher->createTimer([this] { ++calls; });
+  SchedulableCallbackPtr scheduled = dispatcher->createSchedulableCallback([this] { ++calls; });
+  FileEventPtr event = *dispatcher->createFileEvent(
+      watched_pair.watched.get(), [this](uint32_t) { ++calls; }, FileTriggerType::Level, 0);
+  std::unique_ptr<WorkerPool> pool = *WorkerPool::create({.threads = 2});
+  int calls = 0;
+};
+
+enum class End : uint8_t {
+  Done,
+  Refused,  // a ResourceExhausted, a null or a false
+  Wrong,    // another status, or something that should not be
+};
+End endOf(const absl::Status& status) {
+  return status.ok() ? End::Done : absl::IsResourceExhausted(status) ? End::Refused : End::Wrong;
+}
+End doneIf(bool good) { return good ? End::Done : End::Wrong; }
+
+// A new operation is a new line in the table below.
+struct Operation {
+  std::string name;
+  int descriptors;  // that it takes
+  std::function<End(World& world)> run;
+  bool once = false;  // it takes them for the process, and keeps them
+};
+std::ostream& operator<<(std::ostream& stream, const Operation& operation) { return stream << operation.name; }
+
+End watch(World& world, FileTriggerType trigger, uint32_t events) {
+  return endOf(world.dispatcher->createFileEvent(world.pair.watched.get(), [](uint32_t) {}, trigger, events).status());
+}
+
+std::vector<Operation> creating() {
+  return {
+      {"tryCreateDispatcher", 5, [](World&) { return endOf(tryCreateDispatcher({}).status()); }},
+      {"tryCreateDispatcherOnSimulatedTime", 4,
+       [](World& world) { return endOf(tryCreateDispatcher({.time_system = &world.time}).status()); }},
+      {"createDispatcher", 5, [](World&) { return createDispatcher() != nullptr ? End::Done : End::Refused; }},
+      {"createAlarm", 1, [](World& world) { return endOf(realTimeSystem().createAlarm(*world.dispatcher).status()); }},
+      {"createSimulatedAlarm", 0,
+       [](World& world) { return endOf(world.time.createAlarm(*world.simulated).status()); }},
+      {"createAPoolOfTwo", 10, [](World&) { return endOf(WorkerPool::create({.threads = 2}).status()); }},
+      {"createTimer", 0, [](World& world) { return doneIf(world.dispatcher->createTimer([] {}) != nullptr); }},
+      {"createSchedulableCallback", 0,
+       [](World& world) { return doneIf(world.dispatcher->createSchedulableCallback([] {}) != nullptr); }},
+      {"createFileEvent", 0, [](World& world) { return watch(world, FileTriggerType::Level, FileReadyType::Read); }},
+      {"createFileEventOnEdges", 0,
+       [](World& world) { return watch(world, FileTriggerType::Edge, FileReadyType::Read | FileReadyType::Write); }},
+      {"createFileEventForClosedOnly", 1,
+       [](World& world) { return watch(world, FileTriggerType::Level, FileReadyType::Closed); }},
+      {"listenForSignal", 1,
+       [](World& world) { return endOf(world.dispatcher->listenForSignal(SIGUSR1, [] {}).status()); }, true},
+      {"LifetimeGuard", 0,
+       [](World&) {
+         LifetimeGuard guard;
+         guard.wrap([] {})();
+         return End::Done;
+       }},
+      {"installCrashHandler", 0,
+       [](World& world) {
+         installCrashHandler();
+         world.dispatcher->run(RunType::NonBlock);
+         return End::Done;
+       }},
+  };
+}
+
+std::vector<Operation> useOfWhatIsThere() {
+  return {
+      {"enableTimer", 0,
+       [](World& world) {
+         world.timer->enableTimer(1ms);
+         world.timer->enableHRTimer(1us);
+         world.dispatcher->run(RunType::Block);
+         return doneIf(world.calls == 1);
+       }},
+      {"schedule", 0,
+       [](World& world) {
+         world.scheduled->scheduleNextIteration();
+         world.dispatcher->run(RunType::Block);
+         return doneIf(world.calls == 1);
+       }},
+      {"setEnabled", 0, [](World& world) { return doneIf(world.event->setEnabled(FileReadyType::Read)); }},
+      {"setEnabledClosedOnly", 1,
+       [](World& world) { return world.event->setEnabled(FileReadyType::Closed) ? End::Done : End::Refused; }},
+      {"activate", 0,
+       [](World& world) {
+         world.event->activate(FileReadyType::Read);
+         world.dispatcher->run(RunType::NonBlock);
+         return doneIf(world.calls == 1);
+       }},
+      {"post", 0,
+       [](World& world) {
+         const bool posted = world.dispatcher->post([&world] { ++world.calls; }) &&
+                             world.dispatcher->handle().post([&world] { ++world.calls; });
+         world.dispatcher->run(RunType::Block);
+         return doneIf(posted && world.calls == 2);
+       }},
+      {"exit", 0,
+       [](World& world) {
+         world.dispatcher->exit();
+         world.dispatcher->run(RunType::RunUntilExit);
+         return doneIf(world.dispatcher->handle().exit());
+       }},
+      {"keepRunning", 0,
+       [](World& world) {
+         world.dispatcher->keepRunning().reset();
+         world.dispatcher->run(RunType::Block);
+         return End::Done;
+       }},
+      {"deferredDelete", 0,
+       [](World& world) {
+         world.dispatcher->deferredDelete(std::make_unique<DeferredDeletable>());
+         world.dispatcher->deleteInDispatcherThread(std::make_unique<DeferredDeletable>());
+         world.dispatcher->clearDeferredDeleteList();
+         world.dispatcher->run(RunType::Block);
+         return End::Done;
+       }},
+      {"theRest", 0,
+       [](World& world) {
+         world.dispatcher->approximateMonotonicTime();
+         world.dispatcher->updateApproximateMonotonicTime();
+         world.dispatcher->timeSource().systemTime();
+         return doneIf(world.dispatcher->isThreadSafe() && world.dispatcher->stats().posts_waiting == 0);
+       }},
+      {"runOnAll", 0,
+       [](World& world) {
+         std::atomic<int> calls{0};
+         const bool all = world.pool->runOnAll([&calls](Dispatcher&) { ++calls; });
+         world.pool->stop();
+         return doneIf(all && calls == 2);
+       }},
+      {"advanceTimeAndRun", 0,
+       [](World& world) {
+         const TimerPtr timer = world.simulated->createTimer([&world] { ++world.calls; });
+         timer->enableTimer(10s);
+         world.time.advanceTimeAndRun(10s);
+         return doneIf(world.calls == 1);
+       }},
+      {"shutdown", 0,
+       [](World& world) {
+         world.simulated->shutdown();
+         return doneIf(!world.simulated->post([] {}));
+       }},
+      {"destructor", 0,
+       [](World& world) {
+         world.simulated.reset();
+         return End::Done;
+       }},
+  };
+}
+
+class EachDescriptorTest : public testing::TestWithParam<Operation> {};
+
+TEST_P(EachDescriptorTest, ThatIsMissingIsAStatusAndTheRestIsAsBefore) {
+  const Operation& operation = GetParam();
+  for (int left = 0; left <= operation.descriptors + 1; ++left) {
+    EXPECT_EQ("", runInChild([&operation, left] {
+                limitDescriptors();
+                const LogCapture log(LogLayer::Event);
+                const int at_first = countOpenDescriptors(kLimit);
+                {
+                  World world;
+                  const int before = countOpenDescriptors(kLimit);
+                  std::vector<Descriptor> taken = useUpDescriptors(left);
+                  const End end = operation.run(world);
+                  CHILD_CHECK(end == (left < operation.descriptors ? End::Refused : End::Done));
+                  CHILD_CHECK(world.works());
+                  taken.clear();
+                  world.event->setEnabled(0);
+                  world.pool->stop();
+                  const int kept = operation.once && end == End::Done ? operation.descriptors : 0;
+                  CHILD_CHECK(operation.name == "destructor" || countOpenDescriptors(kLimit) == before + kept);
+                }
+                CHILD_CHECK(operation.once || countOpenDescriptors(kLimit) == at_first);
+              }))
+        << operation.name << " with " << left;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Creating, EachDescriptorTest, testing::ValuesIn(creating()),
+                         [](const auto& row) { return row.param.name; });
+INSTANTIATE_TEST_SUITE_P(Using, EachDescriptorTest, testing::ValuesIn(useOfWhatIsThere()),
+                         [](const auto& row) { return row.param.name; });
+
+TEST(DescriptorExhaustionTest, DispatchersWhileAnotherThreadTakesAndGivesDescriptorsDoNotEndTheProcess) {
+  constexpr int kProcesses = 20;
+  for (int i = 0; i < kProcesses; ++i) {
+    EXPECT_EQ("", runInChild([] {
+                limitDescriptors();
+                const LogCapture log(LogLayer::Event);
+                CHILD_CHECK(createDispatcher() != nullptr);
+                const std::vector<Descriptor> taken = useUpDescriptors(6);
+                std::atomic<bool> stop{false};
+                std::thread other([&stop] {
+                  while (!stop) {
+                    for (const Descriptor& fd : useUpDescriptors(0)) {
+                      CHILD_CHECK(fd.get() >= 0);
+                    }
+                  }
+                });
+                constexpr int kDispatchers = 200;
+                for (int made = 0; made < kDispatchers; ++made) {
+                  const absl::Status status = tryCreateDispatcher({}).status();
+                  CHILD_CHECK(status.ok() || absl::IsResourceExhausted(status));
+                }
+                stop = true;
+                other.join();
+              }));
+  }
 }
 
 TEST(DescriptorExhaustionTest, TryCreateDispatcherIsResourceExhaustedAndLeaksNothing) {
@@ -128,7 +366,7 @@ TEST(DescriptorExhaustionTest, WorkerPoolIsResourceExhaustedAndLeaksNothing) {
               limitDescriptors();
               CHILD_CHECK(WorkerPool::create({.threads = 1}).ok());
               const int before = countOpenDescriptors(kLimit);
-              const auto pool = WorkerPool::create({.threads = 64});  // needs 192
+              const auto pool = WorkerPool::create({.threads = 64});  // needs 320
               CHILD_CHECK(absl::IsResourceExhausted(pool.status()));
               CHILD_CHECK(countOpenDescriptors(kLimit) == before);
               CHILD_CHECK(WorkerPool::create({.threads = 4}).ok());

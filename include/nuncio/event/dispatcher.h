@@ -188,9 +188,10 @@ public:
 
 using DispatcherPtr = std::unique_ptr<Dispatcher>;
 
-// An error says what the process lacks: ResourceExhausted with no descriptors (a dispatcher needs three) or memory
-// left, InvalidArgument for options out of range. Any thread. Also ignores SIGPIPE, where its action is still the
-// default: a vanished peer is to be an error of write(), not the end of the process.
+// An error says what the process lacks: ResourceExhausted with too few descriptors or no memory left, InvalidArgument
+// for options out of range. A dispatcher takes five descriptors, four in simulated time; with the first
+// listenForSignal() the process takes one more and keeps it. Any thread. Also ignores SIGPIPE, where its action is
+// still the default: a vanished peer is to be an error of write(), not the end of the process.
 absl::StatusOr<DispatcherPtr> tryCreateDispatcher(const DispatcherOptions& options);
 
 // As tryCreateDispatcher, for programs that could only give up: on error, nullptr, with the reason in the log.
