@@ -93,8 +93,8 @@ DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& 
       tasks_(TaskQueue::create(PostHandle(posts_), *this, /*simulated=*/!loop->realTime())),
       max_batches_(options.max_post_batches_per_iteration),
       max_time_(clampToAYear(options.max_callback_time_per_iteration)),
-      busy_poll_(clampToAYear(options.busy_poll)),
-      fork_generation_(Loop::currentForkGeneration()) {
+      busy_poll_(clampToAYear(options.busy_poll)) {
+  loop_->setBatch(&batch_);
   loop_->limitFileEvents(static_cast<uint64_t>(max_time_.count()));
 }
 
@@ -122,10 +122,9 @@ absl::Status DispatcherImpl::openWakeEvent() {
 }
 
 void DispatcherImpl::checkFork() {
-  if (fork_generation_ == Loop::currentForkGeneration()) {
+  if (!loop_->takeObjectsInherited()) [[likely]] {
     return;
   }
-  fork_generation_ = Loop::currentForkGeneration();
   loop_->checkFork();
   // In this order: the events of the parent's eventfd and timerfd go before the descriptors do.
   wake_event_.reset();
@@ -134,33 +133,35 @@ void DispatcherImpl::checkFork() {
   status.Update(openWakeEvent());
   absl::StatusOr<AlarmPtr> alarm = loop_->timeSystem().createAlarm(*this);
   status.Update(alarm.status());
+  status.Update(SignalEventImpl::reopenAfterFork(*loop_));
   NUNCIO_RELEASE_ASSERT(status.ok(),
                         absl::StrCat("dispatcher ", name(), " in the child of a fork: ", status.ToString()));
   alarm_ = *std::move(alarm);
   alarm_->setRunning(true);
-  batch_.giveUpUnfinished();
   idle_ = false;  // posts of the child's other threads may have woken the parent instead
+}
+
+// A thread that was left in the parent may be in the midst of any part of it: all of it stays as it is.
+void DispatcherImpl::operator delete(DispatcherImpl* dispatcher, std::destroying_delete_t) {
+  if (dispatcher->loop_->lost()) {
+    return;
+  }
+  dispatcher->~DispatcherImpl();
+  ::operator delete(dispatcher);
 }
 
 DispatcherImpl::~DispatcherImpl() {
   loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
-  if (loop_->lostInFork()) {
-    // A thread that is not there any more may be in the midst of any of these: they are given up as they are, and what
-    // is deferred with them. Without the memory for it, std::terminate is as good an end as any for such a child.
-    batch_.abandon();
-    // tasks_ keeps its references.
-    new std::shared_ptr<PostQueue>(posts_);  // NOLINT(bugprone-unhandled-exception-at-new)
-    loop_->closed = true;
-    return;
-  }
   shutdown();
-  SignalEventImpl::stopAll(*loop_);
+  loop_->setEnded();  // also where it runs, which breaks the contract
   wake_event_.reset();
   alarm_.reset();
   // What was deferred since, or is left over where shutdown() gave up.
   for (int round = 0; round < kMaxShutdownRounds && !deferred_now_->empty(); ++round) {
     clearDeferredDeleteList();
   }
+  loop_->setBatch(nullptr);
+  loop_->clearAtEnd(ready_);
   loop_->closed = true;
   tasks_->dispatcherGone();
 }
@@ -168,7 +169,7 @@ DispatcherImpl::~DispatcherImpl() {
 absl::StatusOr<FileEventPtr> DispatcherImpl::createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
                                                              uint32_t events) {
   try {
-    return FileEventImpl::create(loop_, fd, std::move(cb), trigger, events);
+    return FileEventImpl::create(*loop_, fd, std::move(cb), trigger, events);
   } catch (const std::bad_alloc&) {
     return noMemoryStatus("a file event");
   }
@@ -177,18 +178,18 @@ absl::StatusOr<FileEventPtr> DispatcherImpl::createFileEvent(int fd, FileReadyCb
 TimerPtr DispatcherImpl::createTimer(TimerCb cb) {
   loop_->checkThread("Dispatcher::createTimer");
   NUNCIO_CONTRACT(cb != nullptr, name(), "Dispatcher::createTimer", "null callback");
-  return TimerImpl::create(loop_, std::move(cb));
+  return TimerImpl::create(*loop_, std::move(cb));
 }
 
 SchedulableCallbackPtr DispatcherImpl::createSchedulableCallback(SchedulableCb cb) {
   loop_->checkThread("Dispatcher::createSchedulableCallback");
   NUNCIO_CONTRACT(cb != nullptr, name(), "Dispatcher::createSchedulableCallback", "null callback");
-  return SchedulableCallbackPtr(new SchedulableCallbackImpl(loop_, std::move(cb)));
+  return SchedulableCallbackPtr(new SchedulableCallbackImpl(*loop_, std::move(cb)));
 }
 
 absl::StatusOr<SignalEventPtr> DispatcherImpl::listenForSignal(int signal, SignalCb cb) {
   try {
-    return SignalEventImpl::create(loop_, signal, std::move(cb));
+    return SignalEventImpl::create(*loop_, signal, std::move(cb));
   } catch (const std::bad_alloc&) {
     return noMemoryStatus("a signal event");
   }
@@ -196,7 +197,7 @@ absl::StatusOr<SignalEventPtr> DispatcherImpl::listenForSignal(int signal, Signa
 
 void DispatcherImpl::deferredDelete(DeferredDeletablePtr object) {
   loop_->checkThread("Dispatcher::deferredDelete");
-  if (object != nullptr) {
+  if (object != nullptr && !loop_->lost()) {
     deferred_now_->push_back(nullptr);  // without memory it throws, and `object` is destroyed
     deferred_now_->back() = object.release();
   }
@@ -210,7 +211,7 @@ void DispatcherImpl::deleteInDispatcherThread(DeferredDeletablePtr object) {
 
 void DispatcherImpl::clearDeferredDeleteList() {
   loop_->checkThread("Dispatcher::clearDeferredDeleteList");
-  if (deleting_ || deferred_now_->empty()) {
+  if (loop_->lost() || deleting_ || deferred_now_->empty()) {
     return;
   }
   // Two lists, so that what destructors defer never joins the list that is being destroyed.
@@ -244,6 +245,9 @@ private:
 };
 
 void DispatcherImpl::run(RunType type) {
+  if (loop_->lost()) {
+    return;
+  }
   if (!NUNCIO_CONTRACT(loop_->beginRun(), name(), "Dispatcher::run",
                        "it runs already, on this thread or on another; post() what is to come next")) {
     return;
@@ -287,15 +291,15 @@ bool DispatcherImpl::failed() {
 
 void DispatcherImpl::shutdown() {
   constexpr const char* kOperation = "Dispatcher::shutdown";
+  if (loop_->lost()) {
+    return;
+  }
   loop_->checkThreadOfDestructor(kOperation);
   if (!NUNCIO_CONTRACT(!loop_->inRun(), name(), kOperation,
                        "called while the loop runs; exit() first, then shut down when run() has returned")) {
     return;
   }
   posts_->close();
-  if (fork_generation_ != Loop::currentForkGeneration()) {
-    batch_.giveUpUnfinished();
-  }
   loop_->bindToThread();  // what is destroyed now may look for its dispatcher's thread
   tasks_->beginShutdown();
   for (int round = 0;; ++round) {
@@ -304,15 +308,17 @@ void DispatcherImpl::shutdown() {
     posts_->take(batch_, /*will_sleep=*/false);
     const bool had_tasks = tasks_->shutdownRound();
     if (batch_.empty() && deferred_now_->empty() && !had_tasks && tasks_->endShutdown(/*force=*/false)) {
-      return;
+      break;
     }
     if (round == kMaxShutdownRounds) {
       tasks_->endShutdown(/*force=*/true);
       NUNCIO_LOG(Event, err, "dispatcher {}: destructors still defer deletions after {} rounds of shutdown; giving up",
                  loop_->name(), kMaxShutdownRounds);
-      return;
+      break;
     }
   }
+  SignalEventImpl::stopAll(*loop_);
+  loop_->setEnded();
 }
 
 MonotonicTime DispatcherImpl::approximateMonotonicTime() {
@@ -327,6 +333,9 @@ void DispatcherImpl::updateApproximateMonotonicTime() {
 
 void DispatcherImpl::pushTrackedObject(const TrackedObject* object) {
   loop_->checkThread("Dispatcher::pushTrackedObject");
+  if (loop_->lost()) {
+    return;
+  }
   NUNCIO_ASSERT(object != nullptr, "null object");
   if (loop_->tracked_depth < Loop::kMaxTracked) {
     loop_->tracked[loop_->tracked_depth] = object;
@@ -336,6 +345,9 @@ void DispatcherImpl::pushTrackedObject(const TrackedObject* object) {
 
 void DispatcherImpl::popTrackedObject(const TrackedObject* object) {
   loop_->checkThread("Dispatcher::popTrackedObject");
+  if (loop_->lost()) {
+    return;
+  }
   const std::size_t depth = loop_->tracked_depth;
   if (!NUNCIO_CONTRACT(depth > 0 && (depth > Loop::kMaxTracked || loop_->tracked[depth - 1] == object), name(),
                        "Dispatcher::popTrackedObject", "not the object that was pushed last")) {

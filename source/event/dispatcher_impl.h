@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "nuncio/event/dispatcher.h"
@@ -20,6 +21,7 @@ class DispatcherImpl final : public Dispatcher {
 public:
   static absl::StatusOr<DispatcherPtr> create(const DispatcherOptions& options);
   ~DispatcherImpl() override;
+  static void operator delete(DispatcherImpl* dispatcher, std::destroying_delete_t);
 
   // Dispatcher
   absl::StatusOr<FileEventPtr> createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
@@ -100,7 +102,6 @@ private:
   FileEventPtr wake_event_;
   AlarmPtr alarm_;
   std::size_t own_events_ = 0;  // of the loop's enabled events, those above
-  uint32_t fork_generation_;
 
   RunType run_type_ = RunType::NonBlock;
   bool idle_ = false;  // nothing to do, and the next post will wake the loop or busy polling may begin

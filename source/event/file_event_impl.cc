@@ -33,14 +33,17 @@ bool hungUp(int fd) {
 
 }  // namespace
 
-absl::StatusOr<FileEventPtr> FileEventImpl::create(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
+absl::StatusOr<FileEventPtr> FileEventImpl::create(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
                                                    uint32_t events) {
   constexpr const char* kOperation = "Dispatcher::createFileEvent";
-  loop->checkThread(kOperation);
+  loop.checkThread(kOperation);
+  if (loop.lost()) {
+    return lostStatus(loop.name());
+  }
   if (fd < 0) {
     return absl::InvalidArgumentError(absl::StrCat("fd ", fd, ": not a file descriptor"));
   }
-  if (!NUNCIO_CONTRACT(cb != nullptr, loop->name(), kOperation, absl::StrCat("fd ", fd, ": null callback"))) {
+  if (!NUNCIO_CONTRACT(cb != nullptr, loop.name(), kOperation, absl::StrCat("fd ", fd, ": null callback"))) {
     return absl::InvalidArgumentError(absl::StrCat("fd ", fd, ": null callback"));
   }
   if ((events & ~kAllEvents) != 0) {
@@ -59,8 +62,8 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(const LoopRef& loop, int fd, 
   return event;
 }
 
-FileEventImpl::FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger)
-    : loop_(loop), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge) {
+FileEventImpl::FileEventImpl(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger)
+    : loop_(loop.countHandle()), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge) {
   loop_->checkFork();
   rememberDescriptor();
   raw_event_.reset(event_new(
@@ -71,14 +74,14 @@ FileEventImpl::FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTr
 void FileEventImpl::rememberDescriptor() {
   if constexpr (assert_internal::kDebug) {
     if (struct stat file{}; ::fstat(fd_, &file) == 0) {
-      identity_ = {file.st_dev, file.st_ino, Loop::currentForkGeneration()};
+      identity_ = {file.st_dev, file.st_ino, forkGeneration()};
     }
   }
 }
 
 void FileEventImpl::checkDescriptor(const char* operation) const {
   if constexpr (assert_internal::kDebug) {
-    if (loop_->closed || identity_.fork_generation != Loop::currentForkGeneration() || loop_->posts->failed()) {
+    if (loop_->closed || identity_.fork_generation != forkGeneration() || loop_->posts->failed()) {
       return;
     }
     struct stat file{};
@@ -96,11 +99,6 @@ void FileEventImpl::leaveLoop() {
   checkDescriptor(kOperation);
   disable();
   unlink();
-}
-
-void FileEventImpl::destroyAndFree(FileEventImpl* event) {
-  event->~FileEventImpl();
-  ::operator delete(event);
 }
 
 void FileEventImpl::activate(uint32_t events) {

@@ -18,7 +18,7 @@ namespace nuncio {
 class FileEventImpl final : public FileEvent, private WorkItem {
 public:
   // See Dispatcher::createFileEvent.
-  static absl::StatusOr<FileEventPtr> create(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
+  static absl::StatusOr<FileEventPtr> create(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
                                              uint32_t events);
   ~FileEventImpl() override = default;
   static void operator delete(FileEventImpl* event, std::destroying_delete_t) { Loop::destroyHandle(event); }
@@ -29,12 +29,12 @@ public:
 
 private:
   friend class Loop;
-  FileEventImpl(const LoopRef& loop, int fd, FileReadyCb cb, FileTriggerType trigger);
+  FileEventImpl(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger);
   void leaveLoop();
   void rememberDescriptor();
   // In debug builds, fatal when the descriptor is not the one that was registered.
   void checkDescriptor(const char* operation) const;
-  static void destroyAndFree(FileEventImpl* event);
+  static void freeMemory(Loop&, FileEventImpl* event) { ::operator delete(event); }
 
   bool closedOnly() const;
   short libeventFlags() const;
@@ -45,7 +45,7 @@ private:
   void deliver(uint32_t events);
   void runWork() override;  // an activation that no event of the descriptor took along
 
-  LoopRef loop_;              // outlives the event, and the event_base with it
+  Loop* const loop_;          // outlives the event, and the event_base with it
   FileDescriptor duplicate_;  // while Closed alone is enabled
   EventPtr raw_event_;
   FileReadyCb cb_;

@@ -1,6 +1,9 @@
 #include "source/event/loop.h"
 
-#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
 
 #include "nuncio/common/logging.h"
 #include "source/event/timer_impl.h"
@@ -8,11 +11,18 @@
 namespace nuncio {
 namespace {
 
-std::atomic<uint32_t> fork_generation{0};  // relaxed: it changes only in a child that has one thread
+// The kernel's number of the calling thread, which is another in the child of a fork.
+int threadNumber() {
+  thread_local constinit uint32_t known_in = 0;
+  thread_local constinit int number = 0;
+  if (number == 0 || known_in != forkGeneration()) {
+    number = static_cast<int>(::syscall(SYS_gettid));
+    known_in = forkGeneration();
+  }
+  return number;
+}
 
 }  // namespace
-
-uint32_t Loop::currentForkGeneration() { return fork_generation.load(std::memory_order_relaxed); }
 
 Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, EventBasePtr base,
            bool terminate_on_exception)
@@ -21,10 +31,67 @@ Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, Event
       time_system_(time_system),
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),
-      base_(std::move(base)),
-      fork_generation_(currentForkGeneration()) {
-  [[maybe_unused]] static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
+      base_(std::move(base)) {
+  watchForks();
+}
+
+Loop::~Loop() { unwatchForks(); }
+
+// The loop has ended, or this is on its thread.
+void Loop::releaseShared() {
+  if (std::atomic_ref(references_).fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    delete this;
+  }
+}
+
+void Loop::clearAtEnd(WorkList& list) {
+  const NoFork no_fork;
+  const MutexLock lock(end_lock_);
+  while (!list.empty()) {
+    list.takeFirst();
+  }
+}
+
+void Loop::bindToThread() {
+  thread_number_.store(threadNumber(), std::memory_order_relaxed);
+  thread_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+}
+
+// Between two runs, too, its thread may be at work on it; a thread that has ended is not.
+void Loop::beforeFork() {
+  const std::thread::id owner = thread_.load(std::memory_order_relaxed);
+  const bool here = owner == std::this_thread::get_id();
+  if (inRun()) {
+    thread_left_behind_ = !here;
+  } else {
+    thread_left_behind_ =
+        !here && owner != std::thread::id() &&
+        ::syscall(SYS_tgkill, ::getpid(), thread_number_.load(std::memory_order_relaxed), /*signal: none*/ 0) == 0;
+  }
+}
+
+void Loop::afterForkInChild() {
+  if (lost_) {
+    return;
+  }
+  if (thread_left_behind_) {
+    lost_ = closed = true;
+    running_ = &nobody_;
+    posts->lose();
+    return;
+  }
+  base_inherited_ = objects_inherited_ = true;
+  if (isThreadSafe()) {
+    thread_number_.store(threadNumber(), std::memory_order_relaxed);
+  }
+  if (batch_ != nullptr) {
+    batch_->giveUpUnfinished();
+  }
+}
+
+absl::Status lostStatus(absl::string_view name) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("dispatcher ", name, " is of a thread that this child of a fork does not have; create another"));
 }
 
 void Loop::callbackThrew(const char* kind, const char* message) {
@@ -63,8 +130,8 @@ bool Loop::addWatcher(int fd, bool edge) {
   return true;
 }
 
-void Loop::reinitAfterFork() {
-  fork_generation_ = currentForkGeneration();
+void Loop::reinitBase() {
+  base_inherited_ = false;
   if (!reinitEventBase(base_.get())) {
     NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name());
   }

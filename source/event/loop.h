@@ -10,10 +10,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
 #include "nuncio/common/assert.h"
 #include "nuncio/common/caught_exception.h"
+#include "nuncio/common/mutex.h"
+#include "nuncio/common/no_fork.h"
 #include "nuncio/event/time_system.h"
 #include "nuncio/event/tracked_object.h"
+#include "source/common/fork.h"
 #include "source/event/fast_clock.h"
 #include "source/event/libevent.h"
 #include "source/event/post_queue.h"
@@ -26,8 +32,12 @@ namespace nuncio {
 // Loop: what a dispatcher shares with its timers, file events and the like, so that they may outlive it. It holds the
 // state; DispatcherImpl has the iteration that works on it.
 //
-// Threads: the dispatcher's, unless said otherwise. Lifetime: the last LoopRef's.
-class Loop {
+// A loop has ended when it was shut down: its handles may then be destroyed on several threads at once. It is lost in
+// the child of a fork when its thread was left in the parent, in the midst of whatever it was doing with it: nothing of
+// it is touched any more, nor freed.
+//
+// Threads: the dispatcher's, unless said otherwise. Lifetime: counted, by the dispatcher and the handles.
+class Loop final : private ForkAware {
 public:
   Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, EventBasePtr base, bool terminate_on_exception);
 
@@ -40,21 +50,14 @@ public:
     const std::thread::id owner = thread_.load(std::memory_order_relaxed);  // a thread always sees its own store
     return owner == std::thread::id() || owner == std::this_thread::get_id();
   }
-  void bindToThread() {
-    thread_.store(std::this_thread::get_id(), std::memory_order_relaxed);
-    bound_generation_ = currentForkGeneration();
-  }
+  void bindToThread();
 
   // The loop that runs on the calling thread; null when none does. Of nested runs, the innermost.
   static const Loop* runningHere() { return running_here_; }
   static void setRunningHere(const Loop* loop) { running_here_ = loop; }
 
-  // Whether a run is under way. Not when its thread was left behind in the parent of a fork.
-  bool inRun() const {
-    return in_run_.load(std::memory_order_acquire) && (isThreadSafe() || bound_generation_ == currentForkGeneration());
-  }
-  // Whether the thread that was in a run was left behind in the parent of a fork, and whatever it was doing with it.
-  bool lostInFork() const { return in_run_.load(std::memory_order_acquire) && !inRun(); }
+  // Whether a run is under way.
+  bool inRun() const { return in_run_.load(std::memory_order_acquire); }
   // False when a run is under way already.
   bool beginRun() { return !in_run_.exchange(true, std::memory_order_acquire); }
   void endRun() { in_run_.store(false, std::memory_order_release); }
@@ -74,14 +77,28 @@ public:
     }
   }
 
+  // The loop was shut down. Any thread that may do that.
+  void setEnded() {
+    ended_ = true;
+    running_ = &nobody_;
+  }
+  bool ended() const { return ended_; }
+  // Empties a list of what has to do with handles that other threads may be destroying.
+  void clearAtEnd(WorkList& list);
+  bool lost() const { return lost_; }
+  // The same while the child is told, when some are lost that do not know it yet.
+  bool leftBehind() const { return lost_ || thread_left_behind_; }
+
   // Opens an epoll of its own in the child of a fork, before anything there reaches the parent's. Cheap otherwise.
   void checkFork() {
-    if (fork_generation_ != currentForkGeneration()) {
-      reinitAfterFork();
+    if (base_inherited_) [[unlikely]] {
+      reinitBase();
     }
   }
-  // Counts the forks that lie between the process and the first of its ancestors that used this library.
-  static uint32_t currentForkGeneration();
+  // Whether the dispatcher's kernel objects are still those of the parent. It asks once.
+  bool takeObjectsInherited() { return objects_inherited_ && std::exchange(objects_inherited_, false); }
+  // What the dispatcher has taken from the queue, and has not run.
+  void setBatch(PostQueue::Batch* batch) { batch_ = batch; }
 
   // Runs `callback(args...)`; an exception that escapes is logged and counted. `kind` is for the log. What unwinds a
   // thread that ends itself, or is cancelled, is no exception, and passes.
@@ -107,18 +124,22 @@ public:
     const Running<Handle> running(*this, handle);
     call(kind, handle.cb_, args...);
   }
+  // For the constructor of a handle: counts it.
+  Loop* countHandle() {
+    ++references_;
+    return this;
+  }
   // What the destroying operator delete of a handle does: has it leave the loop, now, and frees it, now or when its
-  // callback has returned.
+  // callback has returned. Once the loop has ended, any thread.
   template <class Handle>
   static void destroyHandle(Handle* handle) {
-    handle->leaveLoop();
-    for (RunningBase* running = handle->loop_->running_; running != nullptr; running = running->outer) {
-      if (running->whose == handle) {
-        running->destroyed = true;
-        return;
-      }
+    Loop& loop = *handle->loop_;
+    if (loop.running_ != nullptr) [[unlikely]] {
+      loop.destroyHandleSlowly(handle);
+      return;
     }
-    Handle::destroyAndFree(handle);
+    handle->leaveLoop();
+    loop.freeHandle(handle);
   }
 
   // The time of the last poll, read at the first call.
@@ -192,6 +213,13 @@ public:
 
 private:
   friend class LoopRef;
+  ~Loop();
+
+  // ForkAware
+  void beforeFork() override;
+  void afterForkInChild() override;
+  void afterFork() override {}
+
   static constexpr const char* kWrongThread =
       "used on a wrong thread; hand the work over with Dispatcher::post() or PostHandle::post()";
 
@@ -212,7 +240,7 @@ private:
     ~Running() {
       loop_.running_ = this->outer;
       if (this->destroyed) [[unlikely]] {
-        Handle::destroyAndFree(&handle_);
+        loop_.freeHandle(&handle_);
       }
     }
     Running(const Running&) = delete;
@@ -223,9 +251,48 @@ private:
     Handle& handle_;
   };
 
+  // The dispatcher's reference is not the last one that goes this way.
+  template <class Handle>
+  void freeHandle(Handle* handle) {
+    handle->~Handle();
+    Handle::freeMemory(*this, handle);
+    --references_;
+  }
+  // In a callback of a handle; or when the loop has ended, or is lost.
+  template <class Handle>
+  [[gnu::noinline]] void destroyHandleSlowly(Handle* handle) {
+    if (lost_) {
+      return;
+    }
+    if (ended_) {
+      {
+        const NoFork no_fork;
+        const MutexLock lock(end_lock_);
+        handle->leaveLoop();
+      }
+      handle->~Handle();  // and what it captured: users' code, not under the lock
+      {
+        const NoFork no_fork;
+        const MutexLock lock(end_lock_);
+        Handle::freeMemory(*this, handle);
+      }
+      releaseShared();
+      return;
+    }
+    handle->leaveLoop();
+    for (RunningBase* running = running_; running != nullptr; running = running->outer) {
+      if (running->whose == handle) {
+        running->destroyed = true;
+        return;
+      }
+    }
+    freeHandle(handle);
+  }
+  void releaseShared();
+
   void breakPoll();
   void callbackThrew(const char* kind, const char* message);
-  void reinitAfterFork();
+  void reinitBase();
 
   TimeSystem& time_system_;
   const bool terminate_on_exception_;
@@ -233,11 +300,19 @@ private:
   FastClock fast_clock_;
   EventBasePtr base_;
   std::atomic<std::thread::id> thread_{};
-  std::atomic<bool> in_run_{false};  // release/acquire: a destructor on another thread comes after the last iteration
-  uint32_t bound_generation_ = 0;    // of forks, when the thread was bound
-  uint32_t fork_generation_;
+  std::atomic<bool> in_run_{false};    // release/acquire: a destructor on another thread comes after the last iteration
+  std::atomic<int> thread_number_{0};  // the kernel's, of thread_; relaxed, as it is looked at when all stands still
+  // Plain until the loop has ended, and atomic from then on.
   uint32_t references_ = 0;
-  RunningBase* running_ = nullptr;
+  RunningBase* running_ = nullptr;  // the innermost; nobody_ when the loop has ended, or is lost
+  RunningBase nobody_{nullptr, nullptr};
+  bool ended_ = false;
+  bool lost_ = false;
+  bool thread_left_behind_ = false;  // by the fork that is under way
+  bool base_inherited_ = false;      // from the parent, as the next
+  bool objects_inherited_ = false;
+  PostQueue::Batch* batch_ = nullptr;  // the dispatcher's
+  Mutex end_lock_;                     // of what handles share, once the loop has ended
   static constexpr uint32_t kMaxFileEventsSimulated = 10'000;
   uint64_t max_file_event_time_ = UINT64_MAX / 2;
   uint64_t file_events_until_ = 0;  // by fast_clock_
@@ -249,17 +324,16 @@ private:
   bool approximate_time_valid_ = false;
 };
 
-// LoopRef: shares a Loop. Its count is plain: handles are made and destroyed on the loop's thread, or after its end.
+// What is asked of a loop that is lost.
+absl::Status lostStatus(absl::string_view name);
+
+// LoopRef: the dispatcher's share of a Loop, on the loop's thread, or any that destroys the dispatcher.
 class LoopRef {
 public:
-  explicit LoopRef(Loop* loop) : loop_(loop) { ++loop_->references_; }
+  explicit LoopRef(Loop* loop) : loop_(loop->countHandle()) {}
   LoopRef(const LoopRef& other) : LoopRef(other.loop_) {}
   LoopRef& operator=(const LoopRef&) = delete;
-  ~LoopRef() {
-    if (--loop_->references_ == 0) {
-      delete loop_;
-    }
-  }
+  ~LoopRef() { loop_->releaseShared(); }
 
   Loop* operator->() const { return loop_; }
   Loop& operator*() const { return *loop_; }

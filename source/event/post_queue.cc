@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -52,58 +51,6 @@ absl::StatusOr<FileDescriptor> openEventFd() {
 
 }  // namespace
 
-// Holds the locks of all queues over a fork, so that the child finds none locked by a thread that it does not have, and
-// every queue whole.
-class ForkGuard {
-public:
-  static ForkGuard& get() {
-    static ForkGuard& guard = *new ForkGuard;  // never destroyed: queues may outlive main
-    return guard;
-  }
-
-  void add(PostQueue* queue) {
-    const MutexLock lock(lock_);
-    queue->registry_next_ = first_;
-    if (first_ != nullptr) {
-      first_->registry_prev_ = queue;
-    }
-    first_ = queue;
-  }
-
-  void remove(PostQueue* queue) {
-    const MutexLock lock(lock_);
-    (queue->registry_prev_ != nullptr ? queue->registry_prev_->registry_next_ : first_) = queue->registry_next_;
-    if (queue->registry_next_ != nullptr) {
-      queue->registry_next_->registry_prev_ = queue->registry_prev_;
-    }
-  }
-
-private:
-  ForkGuard() { pthread_atfork(&lockAll, &unlockAll, &unlockAllInChild); }
-
-  static void lockAll() ABSL_NO_THREAD_SAFETY_ANALYSIS {  // the analysis does not follow a list of locks
-    get().lock_.lock();
-    for (PostQueue* queue = get().first_; queue != nullptr; queue = queue->registry_next_) {
-      queue->lock_.lock();
-    }
-  }
-  static void unlockAll() ABSL_NO_THREAD_SAFETY_ANALYSIS {  // as above
-    for (PostQueue* queue = get().first_; queue != nullptr; queue = queue->registry_next_) {
-      queue->lock_.unlock();
-    }
-    get().lock_.unlock();
-  }
-  static void unlockAllInChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {  // as above
-    for (PostQueue* queue = get().first_; queue != nullptr; queue = queue->registry_next_) {
-      queue->afterFork();
-    }
-    unlockAll();
-  }
-
-  Mutex lock_;
-  PostQueue* first_ ABSL_GUARDED_BY(lock_) = nullptr;
-};
-
 void PostQueue::Batch::nextChunk() {
   Chunk* const done = std::exchange(first_, first_->next);
   done->next = std::exchange(used_, done);
@@ -139,11 +86,18 @@ void PostQueue::giveUpUnfinished(Chunk* chunk, std::size_t offset) {
   }
 }
 
-// In the child, under the lock. A record that the forking thread itself is at work on is finished by it nonetheless.
-void PostQueue::afterFork() {
+// A record that the forking thread itself is at work on is finished by it nonetheless.
+void PostQueue::afterForkInChild() {
   giveUpUnfinished(posted_.first, 0);
   leaving_.store(0, std::memory_order_relaxed);
   inherited_.store(true, std::memory_order_relaxed);
+  keepers_.store(0, std::memory_order_relaxed);
+}
+
+void PostQueue::lose() {
+  closed_ = true;
+  closed_hint_.store(true, std::memory_order_relaxed);
+  wake_fd_ = FileDescriptor();  // it would wake the parent's loop
 }
 
 absl::StatusOr<std::shared_ptr<PostQueue>> PostQueue::create(std::string name) {
@@ -155,7 +109,7 @@ absl::StatusOr<std::shared_ptr<PostQueue>> PostQueue::create(std::string name) {
 }
 
 PostQueue::PostQueue(std::string name, FileDescriptor wake_fd) : name_(std::move(name)), wake_fd_(std::move(wake_fd)) {
-  ForkGuard::get().add(this);
+  watchForks();
 }
 
 void PostQueue::waitForLeaving() const {
@@ -166,7 +120,7 @@ void PostQueue::waitForLeaving() const {
 
 PostQueue::~PostQueue() {
   waitForLeaving();
-  ForkGuard::get().remove(this);
+  unwatchForks();
   Batch left;
   take(left, false);
   left.destroyAll();
@@ -465,16 +419,21 @@ void PostHandle::fail(const char* call, int fd, int error) const {
     queue_->fail(call, fd, error);
   }
 }
-KeepRunning::KeepRunning(std::shared_ptr<PostQueue> queue) : queue_(std::move(queue)) { queue_->keepRunning(); }
+KeepRunning::KeepRunning(std::shared_ptr<PostQueue> queue)
+    : queue_(std::move(queue)), fork_generation_(forkGeneration()) {
+  queue_->keepRunning();
+}
 KeepRunning& KeepRunning::operator=(KeepRunning&& other) noexcept {
   if (this != &other) {
     reset();
     queue_ = std::move(other.queue_);
+    fork_generation_ = other.fork_generation_;
   }
   return *this;
 }
 void KeepRunning::reset() noexcept {
-  if (const std::shared_ptr<PostQueue> queue = std::move(queue_); queue != nullptr) {
+  if (const std::shared_ptr<PostQueue> queue = std::move(queue_);
+      queue != nullptr && fork_generation_ == forkGeneration()) {
     queue->stopKeeping();
   }
 }

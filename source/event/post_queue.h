@@ -13,6 +13,7 @@
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/common/mutex.h"
 #include "nuncio/event/callback.h"
+#include "source/common/fork.h"
 
 namespace nuncio {
 
@@ -34,7 +35,7 @@ namespace nuncio {
 // Lifetime: shared by the dispatcher and its PostHandles; it works without the dispatcher once closed. A run and the
 // destructor wait for those who are still on their way out of post() or requestExit(), though what they did may have
 // ended the loop.
-class PostQueue {
+class PostQueue final : private ForkAware {
 public:
   // Before each capture: the address of its type's operations, and how far the record is.
   using Header = std::atomic<uintptr_t>;
@@ -85,8 +86,6 @@ public:
     void destroyAll();
     // In the child of a fork: nobody will finish what is not.
     void giveUpUnfinished();
-    // Leaves them and their memory to nobody.
-    void abandon() { first_ = used_ = nullptr; }
 
   private:
     friend class PostQueue;
@@ -116,7 +115,7 @@ public:
   };
 
   static absl::StatusOr<std::shared_ptr<PostQueue>> create(std::string name);
-  ~PostQueue();
+  ~PostQueue() override;
   PostQueue(const PostQueue&) = delete;
   PostQueue& operator=(const PostQueue&) = delete;
 
@@ -138,7 +137,8 @@ public:
   bool exitRequested() const { return exit_requested_.load(std::memory_order_acquire); }
   void forgetExit() { exit_requested_.store(false, std::memory_order_relaxed); }
 
-  // A run that ends when nothing is left to do does not while there are more of the former calls.
+  // A run that ends when nothing is left to do does not while there are more of the former calls. In the child of a
+  // fork there are none, and the parent's are not to be stopped.
   void keepRunning() { keepers_.fetch_add(1, std::memory_order_relaxed); }
   void stopKeeping();
   bool kept() const { return keepers_.load(std::memory_order_acquire) != 0; }
@@ -181,13 +181,14 @@ public:
 
   // In the child of a fork: an eventfd of its own instead of the parent's.
   absl::Status reopen();
+  // In the child of a fork, under the lock: the loop was left in the parent. Closed from now on.
+  void lose() ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   const std::string& name() const { return name_; }
   int wakeFd() const { return wake_fd_.get(); }
   uint64_t wakeups() const { return wakeups_.load(std::memory_order_relaxed); }
 
 private:
-  friend class ForkGuard;
   PostQueue(std::string name, FileDescriptor wake_fd);
 
   // Posted callbacks, and chunks to put more in.
@@ -230,8 +231,12 @@ private:
   // Moves the capture to its place.
   static void finish(Header& header, PostCb& cb);
   bool postFromLoopSlowly(PostCb& cb);
-  void afterFork() ABSL_NO_THREAD_SAFETY_ANALYSIS;
   bool reportFailedWake(int error) noexcept;  // true
+
+  // ForkAware
+  void beforeFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.lock(); }  // given back by afterFork()
+  void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void afterFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.unlock(); }
 
   const std::string name_;
   FileDescriptor wake_fd_;
@@ -258,9 +263,6 @@ private:
   std::atomic<bool> closed_hint_{false};
   std::atomic<uint64_t> wakeups_{0};
   std::atomic<int> leaving_{0};  // raised before what may end the loop is done, so that who sees that sees this
-
-  PostQueue* registry_prev_ = nullptr;  // of all queues, for fork
-  PostQueue* registry_next_ = nullptr;
 };
 
 }  // namespace nuncio

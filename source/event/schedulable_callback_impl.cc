@@ -7,11 +7,6 @@ void SchedulableCallbackImpl::leaveLoop() {
   unlink();
 }
 
-void SchedulableCallbackImpl::destroyAndFree(SchedulableCallbackImpl* callback) {
-  callback->~SchedulableCallbackImpl();
-  ::operator delete(callback);
-}
-
 void SchedulableCallbackImpl::scheduleCurrentIteration() {
   schedule(loop_->current_iteration, "SchedulableCallback::scheduleCurrentIteration");
 }
@@ -29,7 +24,9 @@ void SchedulableCallbackImpl::schedule(WorkList& list, const char* operation) {
 
 void SchedulableCallbackImpl::cancel() {
   loop_->checkThread("SchedulableCallback::cancel");
-  unlink();
+  if (!loop_->lost()) {
+    unlink();
+  }
 }
 
 }  // namespace nuncio

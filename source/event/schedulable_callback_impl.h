@@ -10,7 +10,7 @@ namespace nuncio {
 
 class SchedulableCallbackImpl final : public SchedulableCallback, private WorkItem {
 public:
-  SchedulableCallbackImpl(const LoopRef& loop, SchedulableCb cb) : loop_(loop), cb_(std::move(cb)) {}
+  SchedulableCallbackImpl(Loop& loop, SchedulableCb cb) : loop_(loop.countHandle()), cb_(std::move(cb)) {}
   ~SchedulableCallbackImpl() override = default;
   static void operator delete(SchedulableCallbackImpl* callback, std::destroying_delete_t) {
     Loop::destroyHandle(callback);
@@ -28,11 +28,11 @@ public:
 private:
   friend class Loop;
   void leaveLoop();
-  static void destroyAndFree(SchedulableCallbackImpl* callback);
+  static void freeMemory(Loop&, SchedulableCallbackImpl* callback) { ::operator delete(callback); }
   void schedule(WorkList& list, const char* operation);
   void runWork() override { loop_->callOwned("schedulable", *this); }
 
-  LoopRef loop_;
+  Loop* const loop_;
   SchedulableCb cb_;
 };
 

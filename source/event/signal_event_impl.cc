@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <utility>
@@ -18,36 +17,47 @@
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/mutex.h"
+#include "nuncio/common/no_fork.h"
 #include "source/common/errno_status.h"
+#include "source/common/fork.h"
+#include "source/common/made_once.h"
 #include "source/event/file_event_impl.h"
 
 namespace nuncio {
 namespace {
 
-// What the signal handler touches. The eventfd is opened once and never closed, so that a handler that runs late, on
-// any thread, cannot write into a stranger's descriptor.
+// What the signal handler touches. The eventfd is opened once in a process and never closed, so that a handler that
+// runs late, on any thread, cannot write into a stranger's descriptor. A child of fork opens its own: until then a
+// signal is noted here, and found by whoever opens it.
 std::atomic<uint64_t> pending_signals{0};  // bit s - 1 for signal s
 std::atomic<int> signal_fd{-1};
-std::atomic<bool> ever_listened{false};
 static_assert(NSIG - 1 <= 64);
 
 uint64_t bitOf(int signal) { return uint64_t{1} << (signal - 1); }
 
-}  // namespace
-
-void SignalEventImpl::onSignal(int signal) {
-  // Acquire/release: the loop that takes a bit sees what the handler's thread did before.
-  if (pending_signals.fetch_or(bitOf(signal), std::memory_order_acq_rel) == 0) {
+void wakeSignalFd() {
+  if (const int fd = signal_fd.load(std::memory_order_seq_cst); fd >= 0) {
     const int saved_errno = errno;
     const uint64_t one = 1;
-    if (::write(signal_fd.load(std::memory_order_relaxed), &one, sizeof(one)) < 0 && errno != EAGAIN) {
-      descriptor_error.store(errno, std::memory_order_relaxed);  // EAGAIN: it is readable as it is
+    if (::write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN) {  // EAGAIN: it is readable as it is
+      signal_descriptor_error.store(errno, std::memory_order_relaxed);
     }
     errno = saved_errno;
   }
 }
 
-namespace {
+void onSignal(int signal) {
+  // The loop that takes a bit sees what the handler's thread did before. Sequentially consistent, as in openSignalFd():
+  // one of the two sees what the other did.
+  if (pending_signals.fetch_or(bitOf(signal), std::memory_order_seq_cst) == 0) {
+    wakeSignalFd();
+  }
+}
+
+bool isFault(int signal) {
+  constexpr std::array<int, 6> kFaults = {SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGTRAP, SIGSYS};
+  return std::find(kFaults.begin(), kFaults.end(), signal) != kFaults.end();
+}
 
 absl::Status openSignalFd() {
   if (signal_fd.load(std::memory_order_relaxed) < 0) {
@@ -55,8 +65,10 @@ absl::Status openSignalFd() {
     if (fd < 0) {
       return errnoStatus(errno, "eventfd for signals");
     }
-    signal_fd.store(fd, std::memory_order_relaxed);
-    ever_listened.store(true, std::memory_order_relaxed);
+    signal_fd.store(fd, std::memory_order_seq_cst);
+    if (pending_signals.load(std::memory_order_seq_cst) != 0) {
+      wakeSignalFd();
+    }
   }
   return absl::OkStatus();
 }
@@ -64,16 +76,17 @@ absl::Status openSignalFd() {
 }  // namespace
 
 // The listeners of the process, all of one dispatcher: a signal is delivered to the process, not to a thread.
-class SignalListeners {
+//
+// Its lock is taken within a NoFork scope, as libevent, which is called under it, may log.
+class SignalListeners final : private ForkAware {
 public:
-  static SignalListeners& get() {
-    static SignalListeners& listeners = *new SignalListeners;  // never destroyed: handles may outlive main
-    return listeners;
-  }
+  static SignalListeners& get() { return made_.get(); }  // never destroyed: handles may outlive main
+  static SignalListeners* peek() { return made_.peek(); }
 
-  absl::Status add(const LoopRef& loop, SignalEventImpl& event) {
+  absl::Status add(Loop& loop, SignalEventImpl& event) {
+    const NoFork no_fork;
     const MutexLock lock(lock_);
-    if (owner_ != nullptr && owner_ != &*loop) {
+    if (owner_ != nullptr && owner_ != &loop) {
       return absl::FailedPreconditionError(absl::StrCat("dispatcher ", owner_->name(),
                                                         " listens for signals; one dispatcher of a process can, so ask "
                                                         "it to, and post from its callback"));
@@ -83,20 +96,14 @@ public:
       return status;
     }
     if (fd_event_ == nullptr) {
-      absl::StatusOr<FileEventPtr> fd_event = FileEventImpl::create(
-          loop, signal_fd.load(std::memory_order_relaxed), [this](uint32_t) { dispatch(); }, FileTriggerType::Edge,
-          FileReadyType::Read);
-      if (!fd_event.ok()) {
-        return fd_event.status();
+      if (absl::Status status = watchSignalFd(loop); !status.ok()) {
+        return status;
       }
-      fd_event_ = *std::move(fd_event);
-      --loop->enabled_events;  // the listeners count
-      owner_ = &*loop;
     }
     if (std::none_of(events_.begin(), events_.end(),
                      [&event](const SignalEventImpl* other) { return other->signal_ == event.signal_; })) {
       struct sigaction action{};
-      action.sa_handler = &SignalEventImpl::onSignal;
+      action.sa_handler = &onSignal;
       action.sa_flags = SA_RESTART;
       sigfillset(&action.sa_mask);
       if (sigaction(event.signal_, &action, &former_actions_[static_cast<std::size_t>(event.signal_)]) != 0) {
@@ -108,11 +115,12 @@ public:
     }
     events_.push_back(&event);
     event.listening_ = true;
-    ++loop->enabled_events;
+    ++loop.enabled_events;
     return absl::OkStatus();
   }
 
   void remove(SignalEventImpl& event) {
+    const NoFork no_fork;
     const MutexLock lock(lock_);
     if (!event.listening_) {
       return;
@@ -133,6 +141,7 @@ public:
     for (;;) {
       SignalEventImpl* first = nullptr;
       {
+        const NoFork no_fork;
         const MutexLock lock(lock_);
         first = owner_ == &loop && !events_.empty() ? events_.front() : nullptr;
       }
@@ -143,29 +152,89 @@ public:
     }
   }
 
-  void reportFailedDescriptor(Loop& loop, int error) {
+  void reportFailedDescriptor(Loop& loop) {
+    const NoFork no_fork;
     const MutexLock lock(lock_);
     if (owner_ != nullptr && owner_ != &loop) {
       return;  // it will see for itself
     }
     const int fd = signal_fd.exchange(-1, std::memory_order_relaxed);  // the next to listen opens another
-    SignalEventImpl::descriptor_error.store(0, std::memory_order_relaxed);
+    const int error = signal_descriptor_error.exchange(0, std::memory_order_relaxed);
     if (owner_ != nullptr) {
       owner_->posts->fail("write, for a signal,", fd, error);
     }
   }
 
-private:
-  // A child must not find the lock taken by a thread that it does not have.
-  SignalListeners() {
-    pthread_atfork([]() ABSL_NO_THREAD_SAFETY_ANALYSIS { get().lock_.lock(); }, &unlockAfterFork, &unlockAfterFork);
+  // In the child of a fork, for its own loop.
+  absl::Status reopen(Loop& loop) {
+    const NoFork no_fork;
+    const MutexLock lock(lock_);
+    if (owner_ != &loop) {
+      return absl::OkStatus();
+    }
+    ++loop.enabled_events;  // as its destructor counts it out again
+    fd_event_.reset();
+    closeInherited();
+    if (absl::Status status = openSignalFd(); !status.ok()) {
+      return status;
+    }
+    return watchSignalFd(loop);
   }
-  static void unlockAfterFork() ABSL_NO_THREAD_SAFETY_ANALYSIS { get().lock_.unlock(); }
+
+private:
+  friend class MadeOnce<SignalListeners>;
+  SignalListeners() { watchForks(); }
+  ~SignalListeners() override { unwatchForks(); }
+
+  // ForkAware. No thread is in the midst of it: see above.
+  void beforeFork() override {}
+  void afterFork() override {}
+  void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    pending_signals.store(0, std::memory_order_relaxed);  // the parent's
+    if (inherited_fd_ < 0) {
+      inherited_fd_ = signal_fd.exchange(-1, std::memory_order_relaxed);
+    }
+    if (owner_ == nullptr || owner_->leftBehind()) {
+      restoreFormerActions();
+      closeInherited();
+    }
+  }
+
+  // The listeners are of a loop that was left in the parent, as is all that belongs to it.
+  void restoreFormerActions() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
+    for (SignalEventImpl* const event : events_) {
+      event->listening_ = false;
+      sigaction(event->signal_, &former_actions_[static_cast<std::size_t>(event->signal_)], nullptr);
+    }
+    events_.clear();
+    static_cast<void>(fd_event_.release());
+    owner_ = nullptr;
+  }
+
+  void closeInherited() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
+    if (inherited_fd_ >= 0) {
+      ::close(std::exchange(inherited_fd_, -1));
+    }
+  }
+
+  absl::Status watchSignalFd(Loop& loop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
+    absl::StatusOr<FileEventPtr> fd_event = FileEventImpl::create(
+        loop, signal_fd.load(std::memory_order_relaxed), [this](uint32_t) { dispatch(); }, FileTriggerType::Edge,
+        FileReadyType::Read);
+    if (!fd_event.ok()) {
+      return fd_event.status();
+    }
+    fd_event_ = *std::move(fd_event);
+    --loop.enabled_events;  // the listeners count
+    owner_ = &loop;
+    return absl::OkStatus();
+  }
 
   void releaseIfUnused() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
     if (events_.empty() && fd_event_ != nullptr) {
       ++owner_->enabled_events;  // as its destructor counts it out again
       fd_event_.reset();
+      closeInherited();
       owner_ = nullptr;
     }
   }
@@ -175,6 +244,7 @@ private:
     const uint64_t signals = pending_signals.exchange(0, std::memory_order_acq_rel);
     WorkList ready;
     {
+      const NoFork no_fork;
       const MutexLock lock(lock_);
       for (SignalEventImpl* event : events_) {
         if ((signals & bitOf(event->signal_)) != 0) {
@@ -187,21 +257,37 @@ private:
     }
   }
 
+  static inline constinit MadeOnce<SignalListeners> made_;
+
   Mutex lock_;
+  int inherited_fd_ ABSL_GUARDED_BY(lock_) = -1;  // the parent's, until its event is gone
   Loop* owner_ ABSL_GUARDED_BY(lock_) = nullptr;  // alive: its listeners hold it
   FileEventPtr fd_event_ ABSL_GUARDED_BY(lock_);
   std::vector<SignalEventImpl*> events_ ABSL_GUARDED_BY(lock_);
   std::array<struct sigaction, NSIG> former_actions_ ABSL_GUARDED_BY(lock_){};
 };
 
-absl::StatusOr<SignalEventPtr> SignalEventImpl::create(const LoopRef& loop, int signal, SignalCb cb) {
+absl::StatusOr<SignalEventPtr> SignalEventImpl::create(Loop& loop, int signal, SignalCb cb) {
   constexpr const char* kOperation = "Dispatcher::listenForSignal";
-  loop->checkThread(kOperation);
-  if (!NUNCIO_CONTRACT(cb != nullptr, loop->name(), kOperation, absl::StrCat("signal ", signal, ": null callback"))) {
+  loop.checkThread(kOperation);
+  if (!NUNCIO_CONTRACT(cb != nullptr, loop.name(), kOperation, absl::StrCat("signal ", signal, ": null callback"))) {
     return absl::InvalidArgumentError(absl::StrCat("signal ", signal, ": null callback"));
   }
   if (signal <= 0 || signal >= NSIG || signal == SIGKILL || signal == SIGSTOP) {
     return absl::InvalidArgumentError(absl::StrCat("signal ", signal, ": no signal that can be caught"));
+  }
+  if (isFault(signal)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("signal ", signal, " (SIG", sigabbrev_np(signal),
+                     "): a fault of the thread that runs; when a handler "
+                     "returns, the instruction that failed runs again, and the loop never gets to a callback. To see "
+                     "what a loop was at when the program crashed, use installCrashHandler()"));
+  }
+  if (loop.lost()) {
+    return lostStatus(loop.name());
+  }
+  if (loop.ended()) {
+    return absl::FailedPreconditionError(absl::StrCat("dispatcher ", loop.name(), " is shut down"));
   }
   SignalListeners& listeners = SignalListeners::get();  // may throw, which the event's destructor may not
   std::unique_ptr<SignalEventImpl> event(new SignalEventImpl(loop, signal, std::move(cb)));
@@ -216,18 +302,18 @@ void SignalEventImpl::leaveLoop() {
   SignalListeners::get().remove(*this);
 }
 
-void SignalEventImpl::destroyAndFree(SignalEventImpl* event) {
-  event->~SignalEventImpl();
-  ::operator delete(event);
+absl::Status SignalEventImpl::reopenAfterFork(Loop& loop) {
+  SignalListeners* const listeners = SignalListeners::peek();
+  return listeners != nullptr ? listeners->reopen(loop) : absl::OkStatus();
 }
 
 void SignalEventImpl::reportFailedDescriptor(Loop& loop) {
-  SignalListeners::get().reportFailedDescriptor(loop, descriptor_error.load(std::memory_order_relaxed));
+  SignalListeners::get().reportFailedDescriptor(loop);
 }
 
 void SignalEventImpl::stopAll(Loop& loop) {
-  if (ever_listened.load(std::memory_order_relaxed)) {  // else get() may throw
-    SignalListeners::get().removeAll(loop);
+  if (SignalListeners* const listeners = SignalListeners::peek(); listeners != nullptr) {
+    listeners->removeAll(loop);
   }
 }
 

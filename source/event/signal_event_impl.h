@@ -11,6 +11,9 @@
 
 namespace nuncio {
 
+// The error of the signal handler's write to its eventfd; 0 while there was none. Relaxed: it guards nothing.
+inline std::atomic<int> signal_descriptor_error{0};
+
 // SignalEventImpl: a listener for one signal.
 //
 // Not libevent's: its handler writes a byte for each signal into a pipe, and a flood of one signal that fills the pipe
@@ -19,30 +22,30 @@ namespace nuncio {
 class SignalEventImpl final : public SignalEvent, private WorkItem {
 public:
   // See Dispatcher::listenForSignal.
-  static absl::StatusOr<SignalEventPtr> create(const LoopRef& loop, int signal, SignalCb cb);
+  static absl::StatusOr<SignalEventPtr> create(Loop& loop, int signal, SignalCb cb);
   ~SignalEventImpl() override = default;
   static void operator delete(SignalEventImpl* event, std::destroying_delete_t) { Loop::destroyHandle(event); }
 
   // Stops listening to all signals, when the dispatcher goes before its handles.
   static void stopAll(Loop& loop);
+  // In the child of a fork, for its own loop: listens with an eventfd of its own instead of the parent's.
+  static absl::Status reopenAfterFork(Loop& loop);
 
   // Whether the handler's write to the eventfd has failed. Any thread.
-  static bool descriptorFailed() { return descriptor_error.load(std::memory_order_relaxed) != 0; }
+  static bool descriptorFailed() { return signal_descriptor_error.load(std::memory_order_relaxed) != 0; }
   // Then: has the loop end its run, if it is the one that listens.
   static void reportFailedDescriptor(Loop& loop);
 
 private:
   friend class Loop;
   friend class SignalListeners;
-  SignalEventImpl(const LoopRef& loop, int signal, SignalCb cb) : loop_(loop), signal_(signal), cb_(std::move(cb)) {}
-  static void onSignal(int signal);  // the handler
+  SignalEventImpl(Loop& loop, int signal, SignalCb cb)
+      : loop_(loop.countHandle()), signal_(signal), cb_(std::move(cb)) {}
   void leaveLoop();
-  static void destroyAndFree(SignalEventImpl* event);
+  static void freeMemory(Loop&, SignalEventImpl* event) { ::operator delete(event); }
   void runWork() override { loop_->callOwned("signal", *this); }
 
-  static inline std::atomic<int> descriptor_error{0};  // relaxed: it guards nothing
-
-  LoopRef loop_;
+  Loop* const loop_;
   const int signal_;
   SignalCb cb_;
   bool listening_ = false;

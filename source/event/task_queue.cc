@@ -6,12 +6,19 @@
 
 #include "nuncio/common/mutex.h"
 #include "nuncio/event/post_handle.h"
+#include "source/common/fork.h"
 
 namespace nuncio {
 
 // What other threads need.
-struct TaskQueue::Remote {
-  explicit Remote(const PostHandle& handle) : posts(handle) {}
+struct TaskQueue::Remote final : ForkAware {
+  explicit Remote(const PostHandle& handle) : posts(handle) { watchForks(); }
+  ~Remote() override { unwatchForks(); }
+
+  // ForkAware. A visit that another thread was on goes on for ever in the child.
+  void beforeFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock.lock(); }  // given back by afterFork()
+  void afterForkInChild() override {}
+  void afterFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock.unlock(); }
 
   const PostHandle posts;
   Mutex lock;

@@ -11,16 +11,13 @@ constexpr int64_t kMaxDelayNanoseconds = int64_t{68} * 365 * 24 * 3600 * 1'000'0
 
 }  // namespace
 
-TimerPtr TimerImpl::create(const LoopRef& loop, TimerCb cb) {
-  loop->timer_memory.reserve(loop->timers.reserved() + 1);
-  loop->timers.reserve();
-  return TimerPtr(::new (loop->timer_memory.take()) TimerImpl(loop, std::move(cb)));
-}
-
-void TimerImpl::destroyAndFree(TimerImpl* timer) {
-  const LoopRef loop = timer->loop_;
-  timer->~TimerImpl();
-  loop->timer_memory.give(timer);
+TimerPtr TimerImpl::create(Loop& loop, TimerCb cb) {
+  if (loop.lost()) [[unlikely]] {
+    return TimerPtr(::new (::operator new(sizeof(TimerImpl))) TimerImpl(loop, std::move(cb)));  // never freed
+  }
+  loop.timer_memory.reserve(loop.timers.reserved() + 1);
+  loop.timers.reserve();
+  return TimerPtr(::new (loop.timer_memory.take()) TimerImpl(loop, std::move(cb)));
 }
 
 void TimerImpl::leaveLoop() {

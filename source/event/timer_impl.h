@@ -11,14 +11,14 @@ namespace nuncio {
 // What a timer needs beside its node to be armed; a base class, so that the two lie side by side.
 class TimerBase : public Timer {
 protected:
-  explicit TimerBase(const LoopRef& loop) : loop_(loop) {}
-  LoopRef loop_;
+  explicit TimerBase(Loop& loop) : loop_(loop.countHandle()) {}
+  Loop* const loop_;
 };
 
 class TimerImpl final : public TimerBase, public TimerQueue::Node {
 public:
   // Throws std::bad_alloc.
-  static TimerPtr create(const LoopRef& loop, TimerCb cb);
+  static TimerPtr create(Loop& loop, TimerCb cb);
   ~TimerImpl() override = default;
   static void operator delete(TimerImpl* timer, std::destroying_delete_t) { Loop::destroyHandle(timer); }
 
@@ -36,10 +36,10 @@ public:
 
 private:
   friend class Loop;
-  TimerImpl(const LoopRef& loop, TimerCb cb) : TimerBase(loop), cb_(std::move(cb)) {}
+  TimerImpl(Loop& loop, TimerCb cb) : TimerBase(loop), cb_(std::move(cb)) {}
   void leaveLoop();
   // Gives the memory back to the loop's pool.
-  static void destroyAndFree(TimerImpl* timer);
+  static void freeMemory(Loop& loop, TimerImpl* timer) { loop.timer_memory.give(timer); }
   void arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation, bool is_precise);
 
   TimerCb cb_;

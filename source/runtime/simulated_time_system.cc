@@ -15,6 +15,7 @@
 #include "nuncio/common/logging.h"
 #include "nuncio/common/mutex.h"
 #include "source/common/errno_status.h"
+#include "source/common/fork.h"
 
 namespace nuncio {
 namespace {
@@ -25,9 +26,12 @@ constexpr int kMaxRoundsAtOneTime = 1000;
 }  // namespace
 
 // What the time system and its alarms share; an alarm may be destroyed on its dispatcher's thread at any time.
-class SimulatedTimeSystem::Impl : public std::enable_shared_from_this<Impl> {
+class SimulatedTimeSystem::Impl final : public std::enable_shared_from_this<Impl>, private ForkAware {
 public:
   class SimulatedAlarm;
+
+  Impl() { watchForks(); }
+  ~Impl() override { unwatchForks(); }
 
   MonotonicTime now() const { return MonotonicTime(std::chrono::nanoseconds(now_.load(std::memory_order_acquire))); }
   void setNow(MonotonicTime now) { now_.store(now.time_since_epoch().count(), std::memory_order_release); }
@@ -47,9 +51,18 @@ public:
   std::vector<SimulatedAlarm*> alarms_ ABSL_GUARDED_BY(lock_);  // in the order of their dispatchers' creation
   // Release/acquire: a dispatcher that sees a time sees what was done before time was advanced to it.
   std::atomic<int64_t> now_{0};
-  std::atomic<int64_t> system_offset_{0};  // from the monotonic clock; relaxed: it guards nothing
+  bool forked_ ABSL_GUARDED_BY(lock_) = false;  // some dispatchers may be lost
+  std::atomic<int64_t> system_offset_{0};       // from the monotonic clock; relaxed: it guards nothing
 
 private:
+  // ForkAware
+  void beforeFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.lock(); }  // given back by afterFork()
+  void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    ::new (&changed_) CondVar;  // nobody waits any more, and it has a lock
+    forked_ = true;
+  }
+  void afterFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.unlock(); }
+
   // Of a loop on another thread, in a posted callback. All under lock_.
   struct Hold {
     SimulatedAlarm* const alarm;
@@ -75,7 +88,7 @@ public:
   }
   ~SimulatedAlarm() override {
     const MutexLock lock(time_->lock_);
-    time_->alarms_.erase(std::find(time_->alarms_.begin(), time_->alarms_.end(), this));
+    std::erase(time_->alarms_, this);
     time_->changed_.notifyAll();
   }
 
@@ -161,6 +174,9 @@ void SimulatedTimeSystem::Impl::settle(MonotonicTime new_now) {
 void SimulatedTimeSystem::Impl::fireUntil(MonotonicTime target) {
   {
     const MutexLock lock(lock_);
+    if (std::exchange(forked_, false)) {
+      std::erase_if(alarms_, [](const SimulatedAlarm* alarm) { return !alarm->posts.alive(); });
+    }
     for (SimulatedAlarm* alarm : alarms_) {
       alarm->given_up = false;
     }

@@ -1,6 +1,7 @@
 #include "nuncio/runtime/worker_pool.h"
 
 #include <atomic>
+#include <cstdint>
 #include <deque>
 #include <exception>
 #include <latch>
@@ -18,6 +19,7 @@
 #include "nuncio/common/caught_exception.h"
 #include "nuncio/common/logging.h"
 #include "source/common/errno_status.h"
+#include "source/common/fork.h"
 
 namespace nuncio {
 namespace {
@@ -44,6 +46,14 @@ std::vector<int> allowedCpus() {
 class WorkerPoolImpl final : public WorkerPool {
 public:
   ~WorkerPoolImpl() override { stop(); }
+  // In the child of a fork the threads are not there, and cannot be joined: the pool stays as it is.
+  static void operator delete(WorkerPoolImpl* pool, std::destroying_delete_t) {
+    if (pool->leftBehind()) {
+      return;
+    }
+    pool->~WorkerPoolImpl();
+    ::operator delete(pool);
+  }
 
   // See WorkerPool::create. On error, the destructor stops what was started.
   absl::Status start(const WorkerPoolOptions& options) {
@@ -137,6 +147,9 @@ private:
     }
   }
 
+  bool leftBehind() const { return fork_generation_ != forkGeneration(); }
+
+  const uint32_t fork_generation_ = forkGeneration();
   std::deque<Worker> workers_;  // whose addresses the threads know
   std::atomic<std::size_t> next_{0};
 };
@@ -178,6 +191,9 @@ bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
 }
 
 void WorkerPoolImpl::stop() {
+  if (leftBehind()) {
+    return;
+  }
   for (const Worker& worker : workers_) {
     if (!NUNCIO_CONTRACT(worker.thread.get_id() != std::this_thread::get_id(), worker.dispatcher->name(),
                          "WorkerPool::stop",

@@ -1,5 +1,6 @@
 // Dispatchers across fork(): the child's goes on to work with kernel objects of its own, the parent's is unharmed.
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <memory>
@@ -10,11 +11,13 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "nuncio/common/no_fork.h"
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "test/test_support/child_process.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
+#include "test/test_support/notification.h"
 
 namespace nuncio::test {
 namespace {
@@ -259,6 +262,207 @@ TEST_F(ForkTest, SignalInTheChildReachesTheChildAlone) {
   raise(SIGUSR1);
   dispatcher_->run(RunType::NonBlock);
   EXPECT_EQ(1, calls);
+}
+
+TEST_F(ForkTest, SignalThatTheParentHasPendingDoesNotCallBackInTheChild) {
+  int calls = 0;
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
+  ASSERT_TRUE(event.ok()) << event.status();
+  raise(SIGUSR1);
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 0);
+              raise(SIGUSR1);
+              raise(SIGUSR1);
+              dispatcher_->run(RunType::NonBlock);
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 1);
+            }));
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(1, calls);
+}
+
+TEST_F(ForkTest, SignalThatComesBeforeTheChildsLoopRunsIsDeliveredThere) {
+  int calls = 0;
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
+  ASSERT_TRUE(event.ok()) << event.status();
+  dispatcher_->run(RunType::NonBlock);
+  const uint64_t iterations = dispatcher_->stats().iterations;
+  EXPECT_EQ("", runInChild([&] {
+              raise(SIGUSR1);
+              auto other = dispatcher_->listenForSignal(SIGUSR2, [&] { ++calls; });
+              CHILD_CHECK(other.ok());
+              raise(SIGUSR2);
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 2);
+            }));
+  EXPECT_EQ(iterations, dispatcher_->stats().iterations);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(0, calls);
+}
+
+TEST_F(ForkTest, SignalOfTheParentDoesNotWakeTheChild) {
+  int calls = 0;
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
+  ASSERT_TRUE(event.ok()) << event.status();
+  dispatcher_->run(RunType::NonBlock);
+  Pair ready = makeSocketPair();
+  const pid_t child = startChild([&] {
+    auto end = dispatcher_->createFileEvent(
+        pair_.watched.get(), [&](uint32_t) { dispatcher_->exit(); }, FileTriggerType::Level, FileReadyType::Read);
+    CHILD_CHECK(end.ok());
+    dispatcher_->run(RunType::NonBlock);
+    const uint64_t before = dispatcher_->stats().iterations;
+    writeText(ready.peer.get(), "x");
+    dispatcher_->run(RunType::RunUntilExit);
+    CHILD_CHECK(calls == 0);
+    CHILD_CHECK(dispatcher_->stats().iterations - before <= 3);
+  });
+  int is_ready = 0;
+  auto wait = dispatcher_->createFileEvent(
+      ready.watched.get(), [&](uint32_t) { ++is_ready; }, FileTriggerType::Edge, FileReadyType::Read);
+  while (is_ready == 0) {
+    dispatcher_->run(RunType::NonBlock);
+  }
+  for (int i = 1; i <= 20; ++i) {
+    raise(SIGUSR1);
+    dispatcher_->run(RunType::NonBlock);
+    EXPECT_EQ(i, calls);
+  }
+  writeText(pair_.peer.get(), "x");
+  EXPECT_EQ("", waitForChild(child));
+}
+
+TEST_F(ForkTest, ChildStopsListeningOfItsOwnBeforeItsLoopEverRuns) {
+  struct sigaction former{};
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [] {});
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ("child killed by signal 10", runInChild([&] {
+              event->reset();
+              DispatcherPtr other = createDispatcher({.name = "other"});
+              CHILD_CHECK(other->listenForSignal(SIGUSR2, [] {}).ok());
+              raise(SIGUSR1);
+            }));
+  EXPECT_EQ(0, sigaction(SIGUSR1, nullptr, &former));
+  EXPECT_NE(SIG_DFL, former.sa_handler);
+}
+
+TEST_F(ForkTest, ChildOfALostListenerHasTheFormerActionsAndListensAnew) {
+  SignalEventPtr event;
+  DispatcherPtr signals = createDispatcher({.name = "signals"});
+  std::atomic<int> parents_calls{0};
+  Notification came;
+  DispatcherThread thread(*signals);
+  thread.call([&] {
+    event = *signals->listenForSignal(SIGTERM, [&] {
+      ++parents_calls;
+      came.notify();
+    });
+  });
+  EXPECT_EQ("child killed by signal 15", runInChild([] { raise(SIGTERM); }));
+  EXPECT_EQ("", runInChild([&] {
+              int calls = 0;
+              DispatcherPtr own = createDispatcher({.name = "child"});
+              auto anew = own->listenForSignal(SIGTERM, [&] { ++calls; });
+              CHILD_CHECK(anew.ok());
+              event.reset();  // not the child's
+              signals.reset();
+              kill(getpid(), SIGTERM);
+              own->run(RunType::NonBlock);
+              own->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 1);
+              CHILD_CHECK(runInChild([&] {
+                            raise(SIGTERM);
+                            own->run(RunType::NonBlock);
+                            CHILD_CHECK(calls == 2);
+                          }).empty());
+              own->run(RunType::NonBlock);
+              CHILD_CHECK(calls == 1);
+            }));
+  EXPECT_EQ(0, parents_calls);
+  kill(getpid(), SIGTERM);
+  EXPECT_TRUE(came.wait());
+  thread.call([&] { event.reset(); });
+}
+
+TEST_F(ForkTest, SignalSentToTheChildAtItsBirthIsNeitherLostNorTheParents) {
+  int calls = 0;
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
+  ASSERT_TRUE(event.ok()) << event.status();
+  dispatcher_->run(RunType::NonBlock);
+  for (int i = 0; i < 50; ++i) {
+    const pid_t child = startChild([&] {
+      while (calls == 0) {
+        dispatcher_->run(RunType::NonBlock);
+      }
+      CHILD_CHECK(calls == 1);
+    });
+    kill(child, SIGUSR1);
+    ASSERT_EQ("", waitForChild(child));
+  }
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(0, calls);
+}
+
+TEST_F(ForkTest, WhatKeepsTheParentRunningDoesNotKeepTheChild) {
+  KeepRunning kept = dispatcher_->keepRunning();
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::Block);
+              KeepRunning own = dispatcher_->keepRunning();
+              kept.reset();  // does nothing
+              int rounds = 0;
+              TimerPtr timer = dispatcher_->createTimer([&] {
+                ++rounds;
+                own.reset();
+              });
+              timer->enableTimer(1ms);
+              dispatcher_->run(RunType::Block);
+              CHILD_CHECK(rounds == 1);
+              kept = dispatcher_->keepRunning();
+              std::thread end([&] { kept.reset(); });
+              dispatcher_->run(RunType::Block);
+              end.join();
+            }));
+  bool fired = false;
+  TimerPtr timer = dispatcher_->createTimer([&] {
+    fired = true;
+    kept.reset();
+  });
+  timer->enableTimer(2ms);
+  dispatcher_->run(RunType::Block);
+  EXPECT_TRUE(fired);
+}
+
+TEST_F(ForkTest, LoopWhoseThreadIsBetweenTwoRunsIsLostAndOneWhoseThreadHasEndedIsNot) {
+  DispatcherPtr ended = createDispatcher({.name = "ended"});
+  std::thread([&] { ended->run(RunType::NonBlock); }).join();
+  DispatcherPtr between = createDispatcher({.name = "between"});
+  Notification ran;
+  Notification go_on;
+  std::thread other([&] {
+    between->run(RunType::NonBlock);
+    ran.notify();
+    EXPECT_TRUE(go_on.wait());
+  });
+  ASSERT_TRUE(ran.wait());
+  EXPECT_EQ("", runInChild([&] {
+              CHILD_CHECK(!between->post([] {}));
+              bool called = false;
+              CHILD_CHECK(ended->post([&] { called = true; }));
+              ended->run(RunType::NonBlock);
+              CHILD_CHECK(called);
+            }));
+  go_on.notify();
+  other.join();
+}
+
+TEST_F(ForkTest, ForkWaitsForNoScopeOfItsOwnThread) {
+  const NoFork outer;
+  const NoFork inner;
+  EXPECT_EQ("", runInChild([] {
+              const NoFork own;
+              std::thread([] { const NoFork other; }).join();
+            }));
 }
 
 TEST_F(ForkTest, GrandchildWorksToo) {

@@ -2,6 +2,7 @@
 // dispatcher.
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -10,6 +11,7 @@
 #include <string>
 #include <sys/eventfd.h>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -202,6 +204,72 @@ TEST_F(LifetimeTest, CapturesOfAHandleAreDestroyedWithIt) {
   timer->enableTimer(1h);
   timer.reset();
   EXPECT_TRUE(destroyed);
+}
+
+// After the end, on several threads at once
+
+void destroyOnSeveralThreads(std::vector<TimerPtr> timers, std::vector<SchedulableCallbackPtr> callbacks,
+                             std::vector<FileEventPtr> events, SignalEventPtr signal, DispatcherPtr dispatcher) {
+  std::atomic<int> waiting{4};
+  const auto meet = [&waiting] {
+    for (--waiting; waiting > 0;) {
+      std::this_thread::yield();
+    }
+  };
+  std::thread first([&, mine = std::move(callbacks)]() mutable {
+    meet();
+    mine.clear();
+  });
+  std::thread second([&, mine = std::move(events)]() mutable {
+    meet();
+    mine.clear();
+  });
+  std::thread third([&, mine = std::move(dispatcher)]() mutable {
+    meet();
+    mine.reset();
+  });
+  meet();
+  signal.reset();
+  timers.clear();
+  first.join();
+  second.join();
+  third.join();
+}
+
+class SeveralThreadsTest : public LifetimeTest {
+protected:
+  void destroyAfter(void (*end)(DispatcherPtr& dispatcher)) {
+    for (int round = 0; round < 20; ++round) {
+      DispatcherPtr dispatcher = createDispatcher({.name = "ended"});
+      std::vector<TimerPtr> timers;
+      std::vector<SchedulableCallbackPtr> callbacks;
+      std::vector<FileEventPtr> events;
+      Pair pair = makeSocketPair();
+      std::atomic<int> destroyed{0};
+      for (int i = 0; i < 200; ++i) {
+        const auto probe = [&destroyed] { return std::make_unique<OnDestroy>([&destroyed] { ++destroyed; }); };
+        timers.push_back(dispatcher->createTimer([own = probe()] {}));
+        timers.back()->enableTimer(std::chrono::milliseconds(i));
+        callbacks.push_back(dispatcher->createSchedulableCallback([own = probe()] {}));
+        callbacks.back()->scheduleNextIteration();
+        events.push_back(*dispatcher->createFileEvent(
+            pair.watched.get(), [own = probe()](uint32_t) {}, FileTriggerType::Level, FileReadyType::Read));
+      }
+      SignalEventPtr signal = *dispatcher->listenForSignal(SIGUSR1, [] {});
+      end(dispatcher);
+      destroyOnSeveralThreads(std::move(timers), std::move(callbacks), std::move(events), std::move(signal),
+                              std::move(dispatcher));
+      EXPECT_EQ(600, destroyed);
+    }
+  }
+};
+
+TEST_F(SeveralThreadsTest, HandlesMayBeDestroyedOnceTheDispatcherIsGone) {
+  destroyAfter([](DispatcherPtr& dispatcher) { dispatcher.reset(); });
+}
+
+TEST_F(SeveralThreadsTest, HandlesAndTheDispatcherMayBeDestroyedOnceItIsShutDown) {
+  destroyAfter([](DispatcherPtr& dispatcher) { dispatcher->shutdown(); });
 }
 
 // After shutdown()

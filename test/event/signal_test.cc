@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "test/test_support/child_process.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/notification.h"
@@ -277,6 +278,45 @@ TEST_F(SignalTest, NumbersThatAreNoSignalsOrCannotBeCaughtAreRefused) {
     EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << signal << ": " << refused.status();
   }
   dispatcher_->run(RunType::Block);  // nothing is left of them
+}
+
+TEST_F(SignalTest, FaultsAreRefusedAndTheCrashHandlerIsNamed) {
+  for (const int signal : {SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGTRAP, SIGSYS}) {
+    const auto refused = dispatcher_->listenForSignal(signal, [] {});
+    EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << signal << ": " << refused.status();
+    EXPECT_THAT(std::string(refused.status().message()), HasSubstr("installCrashHandler"));
+  }
+  EXPECT_EQ("child killed by signal 11", runInChild([] { raise(SIGSEGV); }));
+}
+
+TEST_F(SignalTest, ListeningOnADispatcherThatIsShutDownIsRefused) {
+  dispatcher_->shutdown();
+  const auto refused = dispatcher_->listenForSignal(SIGUSR1, [] {});
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
+}
+
+TEST_F(SignalTest, ShutdownRestoresTheFormerHandler) {
+  FormerHandler former(SIGUSR1);
+  SignalEventPtr event = listen(SIGUSR1, [&] { ++calls_; });
+  dispatcher_->shutdown();
+  raise(SIGUSR1);
+  EXPECT_EQ(1, formerly_handled);
+}
+
+TEST_F(SignalTest, ProgramsThatAreExecutedHaveTheDefaultForSigpipe) {
+  EXPECT_EQ("child killed by signal 13", runInChild([] {
+              execl("/bin/sh", "sh", "-c", "kill -PIPE $$; exit 3", nullptr);
+              _exit(2);
+            }));
+}
+
+TEST_F(SignalTest, SigpipeThatTheProgramIgnoresStaysIgnoredInProgramsThatAreExecuted) {
+  EXPECT_EQ("child exited with 3", runInChild([] {
+              signal(SIGPIPE, SIG_IGN);
+              createDispatcher().reset();
+              execl("/bin/sh", "sh", "-c", "kill -PIPE $$; exit 3", nullptr);
+              _exit(2);
+            }));
 }
 
 TEST_F(SignalTest, SigpipeIsIgnored) {

@@ -79,7 +79,8 @@ struct DispatcherOptions {
 // Threads: post, deleteInDispatcherThread, exit, handle, isThreadSafe, name and timeSource from any thread; all else
 // from the thread that runs the loop (before the first run: any one thread). Use from a wrong thread breaks the
 // contract: fatal in a debug build, with the names of dispatcher, thread and operation; undefined in release. Only
-// destructors and shutdown() may also come from another thread, once the loop has ended.
+// destructors and shutdown() may also come from another thread, once the loop has ended; and once it was shut down, the
+// destructors of handles and dispatcher from several at once.
 // Callbacks are never run or destroyed while a lock is held.
 //
 // Lifetime: the destructor calls shutdown(). Timers, file events and the like may outlive the dispatcher and then do
@@ -93,9 +94,12 @@ struct DispatcherOptions {
 // createTimer, createSchedulableCallback, deferredDelete (which destroys the object), and making a callback of a large
 // capture, throw std::bad_alloc. The dispatcher is as before then.
 //
-// Fork: in the child, the dispatcher of the thread that forked goes on to work, with kernel objects of its own that it
-// opens when it is next used. Those of other threads cannot; they may be destroyed, and then leak
-// what was posted to them and deferred. A child that only calls exec need do nothing.
+// Fork: any thread may fork at any time, but in a signal handler. In the child, the dispatchers that the forking thread
+// runs, and those that no thread ran that is still there, go on to work, with kernel objects of their own that they
+// open when they are next used. Those of other threads are lost: they are as if shut down, and they and all handles of
+// them may be called and destroyed, which does nothing, and leaks what is theirs, captures too. Futures and promises
+// that are shared with a lost thread may be destroyed, no more: their result does not come. A child that only
+// calls exec need do nothing.
 //
 // Descriptors: where a system call on the dispatcher's own fails, since the program closed them behind its back, say,
 // one error in the log says which, run() returns at the end of its iteration, and from then on at once. Posts are taken
@@ -121,8 +125,10 @@ public:
 
   // Calls back on the loop's thread, not in the signal handler, after `signal` was delivered to the process, once or
   // more: equal signals that arrive together may merge. One dispatcher of a process at a time may listen for signals:
-  // FailedPrecondition names the other. InvalidArgument for a number that is no signal or cannot be caught, and for a
-  // null callback.
+  // FailedPrecondition names the other, or says that this one is shut down. InvalidArgument for a number that is no
+  // signal or cannot be caught, for a null callback, and for a fault (SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGTRAP,
+  // SIGSYS), after which there is no going on: see installCrashHandler(). The child of a fork has signals of its own:
+  // its loops listen on, for what is sent to it; where the listener was lost, the former actions are restored.
   virtual absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) = 0;
 
   // Runs `cb` on the loop's thread, after what was posted before it, and destroys it right after it ran, before the
@@ -190,8 +196,9 @@ using DispatcherPtr = std::unique_ptr<Dispatcher>;
 
 // An error says what the process lacks: ResourceExhausted with too few descriptors or no memory left, InvalidArgument
 // for options out of range. A dispatcher takes five descriptors, four in simulated time; with the first
-// listenForSignal() the process takes one more and keeps it. Any thread. Also ignores SIGPIPE, where its action is
-// still the default: a vanished peer is to be an error of write(), not the end of the process.
+// listenForSignal() the process takes one more and keeps it. Any thread. Also handles SIGPIPE, by a function that does
+// nothing, where its action is still the default: a vanished peer is to be an error of write(), not the end of the
+// process. Programs that are exec'ed have the default again.
 absl::StatusOr<DispatcherPtr> tryCreateDispatcher(const DispatcherOptions& options);
 
 // As tryCreateDispatcher, for programs that could only give up: on error, nullptr, with the reason in the log.

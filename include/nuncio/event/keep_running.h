@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -16,7 +17,8 @@ class PostQueue;
 //   dispatcher->run(RunType::Block);  // returns when the answer has come
 //
 // Threads: any, one at a time. Lifetime: any; it keeps a small queue alive, not the dispatcher. exit() ends a run all
-// the same. Cost: none while it is kept; its end may wake the loop.
+// the same. Cost: none while it is kept; its end may wake the loop. Fork: it keeps the parent's loop running, not the
+// child's, where its end does nothing: whoever was to end it may not be there.
 class [[nodiscard]] KeepRunning {
 public:
   KeepRunning() noexcept = default;  // keeps nothing
@@ -30,6 +32,7 @@ public:
 
 private:
   std::shared_ptr<PostQueue> queue_;
+  uint32_t fork_generation_ = 0;  // in which it was made
 };
 
 }  // namespace nuncio

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nuncio/common/mutex.h"
+#include "nuncio/common/no_fork.h"
 #include "nuncio/future/future.h"
 
 namespace nuncio {
@@ -47,6 +48,7 @@ public:
   void settle(Try<T>&& result) {
     std::vector<Promise<T>> waiting;
     {
+      const NoFork no_fork;
       const MutexLock lock(mutex_);
       result_ = std::move(result);
       ready_.store(true, std::memory_order_release);  // the result is not written any more
@@ -79,12 +81,14 @@ public:
   // The stage that will settle this.
   void setSource(Future<void>&& source) {
     has_source_.store(true, std::memory_order_relaxed);
+    const NoFork no_fork;
     const MutexLock lock(mutex_);
     source_ = std::move(source);
   }
   void cancel() {
     Future<void> source;
     {
+      const NoFork no_fork;
       const MutexLock lock(mutex_);
       source = std::move(source_);
     }
@@ -103,6 +107,7 @@ private:
 
   // False when there is a result.
   bool add(Promise<T>& promise) {
+    const NoFork no_fork;
     const MutexLock lock(mutex_);
     if (ready()) {
       return false;
@@ -130,7 +135,7 @@ private:
   std::atomic<bool> seen_{false};        // relaxed: a hint for the log
   std::atomic<bool> has_source_{false};  // relaxed: nobody cancels it before
   Try<T> result_;                        // not written once ready_
-  Mutex mutex_;
+  Mutex mutex_;                          // within a NoFork scope, so that a child never finds it taken
   std::vector<Promise<T>> waiting_ ABSL_GUARDED_BY(mutex_);
   std::size_t sweep_at_ ABSL_GUARDED_BY(mutex_) = kFirstSweep;
   Future<void> source_ ABSL_GUARDED_BY(mutex_);

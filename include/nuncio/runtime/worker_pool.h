@@ -27,7 +27,8 @@ struct WorkerPoolOptions {
 //   (*workers)->stop();                                     // drains, then joins
 //
 // Threads: everything but create and stop from any thread. Lifetime: the destructor calls stop(); dispatchers live as
-// long as the pool, so that references from next() stay valid until then.
+// long as the pool, so that references from next() stay valid until then. Fork: a child has no workers; the pool may be
+// destroyed there, and runs nothing.
 class WorkerPool {
 public:
   using WorkerCb = InlineFunction<void(Dispatcher& worker), kPostCaptureBytes>;

@@ -1,0 +1,139 @@
+// Forks at random moments, while other threads use all of the library: each child works. A child that hangs is killed.
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <functional>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "nuncio/common/logging.h"
+#include "nuncio/event/dispatcher.h"
+#include "nuncio/future/future.h"
+#include "nuncio/future/retry.h"
+#include "nuncio/future/submit.h"
+#include "nuncio/future/time.h"
+#include "test/test_support/child_process.h"
+
+namespace nuncio::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+// How many forks; more for an acceptance run.
+int forks() {
+  const char* number = std::getenv("NUNCIO_FORKS");
+  return number == nullptr ? 100 : std::atoi(number);
+}
+
+// A dispatcher, a log line, a post, a timer, a future, a signal.
+void useAll() {
+  DispatcherPtr dispatcher = createDispatcher({.name = "child"});
+  CHILD_CHECK(dispatcher != nullptr);
+  NUNCIO_LOG(Event, info, "a line of the child");
+  int calls = 0;
+  SignalEventPtr signal;
+  auto listening = dispatcher->listenForSignal(SIGUSR1, [&] {
+    ++calls;
+    signal.reset();
+  });
+  CHILD_CHECK(listening.ok());
+  signal = *std::move(listening);
+  dispatcher->post([&] { ++calls; });
+  TimerPtr timer = dispatcher->createTimer([&] { ++calls; });
+  timer->enableTimer(1ms);
+  sleepFor(*dispatcher, 1ms).then([&] { ++calls; }).detach();
+  dispatcher->post([] { throw 1; });
+  raise(SIGUSR1);
+  while (calls < 4) {
+    dispatcher->run(RunType::Block);
+  }
+  CHILD_CHECK(calls == 4);
+}
+
+// First of all in this process, none of which has used the library yet: what is made at its first use is made in each
+// child anew, by one of its threads, while another forks.
+TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibraryForTheFirstTime) {
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < forks(); ++i) {
+    ASSERT_EQ("", runInChild([i] {
+                std::atomic<bool> begun{false};
+                std::thread first([&begun] {
+                  begun = true;
+                  useAll();
+                });
+                while (!begun) {
+                }
+                for (std::atomic<int> later{i * 50}; later > 0; --later) {  // another moment each time
+                }
+                const pid_t grandchild = startChild(useAll);
+                first.join();
+                CHILD_CHECK(waitForChild(grandchild).empty());
+              }));
+  }
+  testing::internal::GetCapturedStderr();
+}
+
+TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibrary) {
+  testing::internal::CaptureStderr();
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  DispatcherPtr busy = createDispatcher({.name = "busy"});
+  DispatcherPtr mine = createDispatcher({.name = "mine"});
+  mine->run(RunType::NonBlock);
+  std::function<void()> again = [&] {
+    if (!stop) {
+      busy->post([&] { again(); });
+      sleepFor(*busy, 0ms).then([] {}).detach();
+      throw 1;  // which the loop logs
+    }
+    busy->exit();
+  };
+  busy->post([&] { again(); });
+  threads.emplace_back([&] { busy->run(RunType::RunUntilExit); });
+  threads.emplace_back([&] {
+    while (!stop) {
+      mine->post([] {});
+      busy->post([] {});
+      NUNCIO_LOG(Future, info, "a line of the parent");
+    }
+  });
+  threads.emplace_back([&] {
+    while (!stop) {
+      DispatcherPtr passing = createDispatcher({.name = "passing"});
+      TimerPtr timer = passing->createTimer([] {});
+      timer->enableTimer(0ms);
+      passing->run(RunType::Block);
+    }
+  });
+  threads.emplace_back([&] {
+    while (!stop) {
+      EXPECT_TRUE(submit(*busy, [] { return 1; }).get().hasValue());
+    }
+  });
+  for (int i = 0; i < forks(); ++i) {
+    ASSERT_EQ("", runInChild([&] {
+                useAll();
+                int ran = 0;
+                mine->post([&ran] { ++ran; });
+                mine->run(RunType::NonBlock);
+                CHILD_CHECK(ran == 1);
+                mine.reset();
+                busy.reset();
+              }));
+    mine->run(RunType::NonBlock);
+  }
+  stop = true;
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  testing::internal::GetCapturedStderr();
+}
+
+}  // namespace
+}  // namespace nuncio::test
