@@ -67,8 +67,9 @@ bool give_signal_stacks = false;  // there is such a key; both are set before `i
 
 void freeSignalStack(void* memory) {
   const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
-  sigaltstack(&none, nullptr);
-  std::free(memory);
+  if (sigaltstack(&none, nullptr) == 0) {  // else something runs on it
+    std::free(memory);
+  }
 }
 
 // Gives this thread a stack for handlers of signals, until it ends, unless it has one. Without memory it has none, and

@@ -28,7 +28,11 @@ absl::Status refused(int fd, int error) {
 // Whether the stream has ended or failed, asked without reading from it.
 bool hungUp(int fd) {
   pollfd poll_fd{fd, POLLRDHUP, 0};
-  return ::poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+  int ready = 0;
+  do {
+    ready = ::poll(&poll_fd, 1, 0);
+  } while (ready < 0 && errno == EINTR);
+  return ready > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 }  // namespace

@@ -131,7 +131,8 @@ public:
     events_.erase(std::find(events_.begin(), events_.end(), &event));
     if (std::none_of(events_.begin(), events_.end(),
                      [&event](const SignalEventImpl* other) { return other->signal_ == event.signal_; })) {
-      sigaction(event.signal_, &former_actions_[static_cast<std::size_t>(event.signal_)], nullptr);
+      // Cannot fail: it has worked with that signal before.
+      (void)sigaction(event.signal_, &former_actions_[static_cast<std::size_t>(event.signal_)], nullptr);
       pending_signals.fetch_and(~bitOf(event.signal_), std::memory_order_relaxed);
     }
     releaseIfUnused();

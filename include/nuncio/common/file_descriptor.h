@@ -24,7 +24,7 @@ public:
   FileDescriptor& operator=(const FileDescriptor&) = delete;
   ~FileDescriptor() {
     if (fd_ >= 0) {
-      ::close(fd_);
+      (void)::close(fd_);  // Linux frees the number also where it reports an error
     }
   }
 
