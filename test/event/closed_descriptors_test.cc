@@ -234,7 +234,7 @@ TEST(ClosedDescriptorsTest, AllOfThemWhileThreadsPostAreOneError) {
               std::array<std::thread, 2> posting;
               for (std::thread& thread : posting) {
                 thread = std::thread([&] {
-                  for (int i = 0; !done; ++i) {
+                  while (!done) {
                     world.dispatcher->post([] {});
                   }
                 });
