@@ -184,9 +184,19 @@ std::vector<Operation> creating() {
          LifetimeGuard guard;
          auto wrapped = guard.wrap([probe = Probe()] {});
          wrapped();
+         guard.reset();
+         wrapped();
          return End::Done;
        },
        true},
+      {"logALine",
+       [](World&) {
+         NUNCIO_LOG(Event, err, "{} is dropped where there is no memory for it", "a line that is longer than most");
+         return End::Done;
+       }},
+      {"setLogLevel", [](World&) { return endOf(setLogLevel("event", "info")); }},
+      {"setLogLevelThatIsRefused",
+       [](World&) { return absl::IsInvalidArgument(setLogLevel("event", "loud")) ? End::Done : End::Wrong; }, true},
       {"SimulatedTimeSystem",
        [](World&) {
          SimulatedTimeSystem made;
@@ -287,7 +297,9 @@ std::vector<Operation> callbacks() {
          world.timer->enableTimer(10ms);
          world.timer->enableHRTimer(1us);
          world.dispatcher->run(RunType::Block);
-         return world.calls == 1 ? End::Done : End::Wrong;
+         world.timer->enableTimer(10ms);
+         world.timer->disableTimer();
+         return world.calls == 1 && !world.timer->enabled() ? End::Done : End::Wrong;
        }},
       {"schedule",
        [](World& world) {
@@ -412,6 +424,22 @@ std::vector<Operation> running() {
        [](World& world) {
          world.dispatcher->exit();
          world.dispatcher->run(RunType::RunUntilExit);
+         return End::Done;
+       }},
+      {"exitByAHandle",
+       [](World& world) {
+         const PostHandle handle = world.dispatcher->handle();
+         const PostHandle copy = handle;
+         const bool exits = copy.exit();
+         world.dispatcher->run(RunType::RunUntilExit);
+         return exits && copy.name() == "here" ? End::Done : End::Wrong;
+       }},
+      {"keepRunning",
+       [](World& world) {
+         KeepRunning kept = world.dispatcher->keepRunning();
+         KeepRunning moved = std::move(kept);
+         moved.reset();
+         world.dispatcher->run(RunType::Block);
          return End::Done;
        }},
       {"theRest",
@@ -574,6 +602,11 @@ std::vector<Operation> workerPools() {
          }
          pool->stop();
          return calls == 1000 ? End::Done : End::Wrong;
+       }},
+      {"workersOfAPool",
+       [](World&) {
+         const std::unique_ptr<WorkerPool> pool = makePool();
+         return pool->size() == 2 && &pool->next() == &pool->dispatcher(0) ? End::Done : End::Wrong;
        }},
       {"destructorOfAPool",
        [](World&) {

@@ -30,7 +30,7 @@ inline constexpr int kLogLayers = 6;
 spdlog::logger& logger(LogLayer layer);
 
 // `layer`: common, event, future, runtime, network, exe, or all. `level`: a name from above. InvalidArgument, naming
-// what is accepted, when either is unknown.
+// what is accepted, when either is unknown; without memory to say so it throws std::bad_alloc.
 absl::Status setLogLevel(absl::string_view layer, absl::string_view level);
 
 namespace logging_internal {
