@@ -32,6 +32,7 @@ Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, Event
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),
       base_(std::move(base)) {
+  thread_number_.store(threadNumber(), std::memory_order_relaxed);
   watchForks();
 }
 
@@ -57,17 +58,14 @@ void Loop::bindToThread() {
   thread_.store(std::this_thread::get_id(), std::memory_order_relaxed);
 }
 
-// Between two runs, too, its thread may be at work on it; a thread that has ended is not.
+// Outside of runs, too, the thread that made it, or ran it last, may be at work on it; one that has ended is not.
 void Loop::beforeFork() {
-  const std::thread::id owner = thread_.load(std::memory_order_relaxed);
-  const bool here = owner == std::this_thread::get_id();
   if (inRun()) {
-    thread_left_behind_ = !here;
-  } else {
-    thread_left_behind_ =
-        !here && owner != std::thread::id() &&
-        ::syscall(SYS_tgkill, ::getpid(), thread_number_.load(std::memory_order_relaxed), /*signal: none*/ 0) == 0;
+    thread_left_behind_ = thread_.load(std::memory_order_relaxed) != std::this_thread::get_id();
+    return;
   }
+  const int number = thread_number_.load(std::memory_order_relaxed);
+  thread_left_behind_ = number != threadNumber() && ::syscall(SYS_tgkill, ::getpid(), number, /*signal: none*/ 0) == 0;
 }
 
 void Loop::afterForkInChild() {
@@ -81,9 +79,7 @@ void Loop::afterForkInChild() {
     return;
   }
   base_inherited_ = objects_inherited_ = true;
-  if (isThreadSafe()) {
-    thread_number_.store(threadNumber(), std::memory_order_relaxed);
-  }
+  thread_number_.store(threadNumber(), std::memory_order_relaxed);
   if (batch_ != nullptr) {
     batch_->giveUpUnfinished();
   }

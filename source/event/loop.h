@@ -79,8 +79,10 @@ public:
 
   // The loop was shut down. Any thread that may do that.
   void setEnded() {
-    ended_ = true;
-    running_ = &nobody_;
+    if (!ended_) {  // else others may be looking at it
+      ended_ = true;
+      running_ = &nobody_;
+    }
   }
   bool ended() const { return ended_; }
   // Empties a list of what has to do with handles that other threads may be destroying.
@@ -300,8 +302,9 @@ private:
   FastClock fast_clock_;
   EventBasePtr base_;
   std::atomic<std::thread::id> thread_{};
-  std::atomic<bool> in_run_{false};    // release/acquire: a destructor on another thread comes after the last iteration
-  std::atomic<int> thread_number_{0};  // the kernel's, of thread_; relaxed, as it is looked at when all stands still
+  std::atomic<bool> in_run_{false};  // release/acquire: a destructor on another thread comes after the last iteration
+  // The kernel's, of the thread that made it, or ran it last. Relaxed: it says nothing about other memory.
+  std::atomic<int> thread_number_{0};
   // Plain until the loop has ended, and atomic from then on.
   uint32_t references_ = 0;
   RunningBase* running_ = nullptr;  // the innermost; nobody_ when the loop has ended, or is lost

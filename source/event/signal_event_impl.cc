@@ -253,7 +253,8 @@ private:
         }
       }
     }
-    while (!ready.empty()) {
+    // A callback may fork: what comes after it is the parent's.
+    for (const uint32_t process = forkGeneration(); !ready.empty() && forkGeneration() == process;) {
       ready.takeFirst().runWork();
     }
   }

@@ -1,10 +1,14 @@
 // Forks at random moments, while other threads use all of the library: each child works. A child that hangs is killed.
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <string>
 #include <thread>
 #include <unistd.h>
 #include <utility>
@@ -30,6 +34,19 @@ int forks() {
   const char* number = std::getenv("NUNCIO_FORKS");
   return number == nullptr ? 100 : std::atoi(number);
 }
+
+// Keeps back what is logged, and shows the end of it when the test fails.
+class QuietStderr {
+public:
+  QuietStderr() { testing::internal::CaptureStderr(); }
+  ~QuietStderr() {
+    const std::string text = testing::internal::GetCapturedStderr();
+    if (testing::Test::HasFailure()) {
+      constexpr std::size_t kShown = 3000;
+      std::fputs(text.substr(text.size() - std::min(kShown, text.size())).c_str(), stderr);
+    }
+  }
+};
 
 // A dispatcher, a log line, a post, a timer, a future, a signal.
 void useAll() {
@@ -59,7 +76,7 @@ void useAll() {
 // First of all in this process, none of which has used the library yet: what is made at its first use is made in each
 // child anew, by one of its threads, while another forks.
 TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibraryForTheFirstTime) {
-  testing::internal::CaptureStderr();
+  const QuietStderr quiet;
   for (int i = 0; i < forks(); ++i) {
     ASSERT_EQ("", runInChild([i] {
                 std::atomic<bool> begun{false};
@@ -71,16 +88,15 @@ TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibraryForTheFirstTime
                 }
                 for (std::atomic<int> later{i * 50}; later > 0; --later) {  // another moment each time
                 }
-                const pid_t grandchild = startChild(useAll);
+                const pid_t grandchild = startChild([] { useAll(); });
                 first.join();
                 CHILD_CHECK(waitForChild(grandchild).empty());
               }));
   }
-  testing::internal::GetCapturedStderr();
 }
 
 TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibrary) {
-  testing::internal::CaptureStderr();
+  const QuietStderr quiet;
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
   DispatcherPtr busy = createDispatcher({.name = "busy"});
@@ -116,13 +132,14 @@ TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibrary) {
       EXPECT_TRUE(submit(*busy, [] { return 1; }).get().hasValue());
     }
   });
-  for (int i = 0; i < forks(); ++i) {
-    ASSERT_EQ("", runInChild([&] {
+  for (int i = 0; i < forks() && !HasFailure(); ++i) {
+    EXPECT_EQ("", runInChild([&] {
                 useAll();
-                int ran = 0;
-                mine->post([&ran] { ++ran; });
-                mine->run(RunType::NonBlock);
-                CHILD_CHECK(ran == 1);
+                bool ran = false;
+                mine->post([&ran] { ran = true; });
+                while (!ran) {  // there may be many before it
+                  mine->run(RunType::NonBlock);
+                }
                 mine.reset();
                 busy.reset();
               }));
@@ -132,7 +149,6 @@ TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibrary) {
   for (std::thread& thread : threads) {
     thread.join();
   }
-  testing::internal::GetCapturedStderr();
 }
 
 }  // namespace

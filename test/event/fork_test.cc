@@ -282,6 +282,25 @@ TEST_F(ForkTest, SignalThatTheParentHasPendingDoesNotCallBackInTheChild) {
   EXPECT_EQ(1, calls);
 }
 
+TEST_F(ForkTest, SignalsBehindACallbackThatForksAreTheParents) {
+  int calls = 0;
+  pid_t child = -1;
+  auto first = dispatcher_->listenForSignal(SIGUSR1, [&] { child = fork(); });
+  auto second = dispatcher_->listenForSignal(SIGUSR2, [&] { ++calls; });
+  ASSERT_TRUE(first.ok() && second.ok());
+  raise(SIGUSR2);
+  raise(SIGUSR1);
+  dispatcher_->run(RunType::NonBlock);
+  if (child == 0) {
+    raise(SIGUSR2);
+    const int before = calls;
+    dispatcher_->run(RunType::NonBlock);
+    _exit(before == 0 && calls == 1 ? 0 : 1);
+  }
+  EXPECT_EQ("", waitForChild(child));
+  EXPECT_EQ(1, calls);
+}
+
 TEST_F(ForkTest, SignalThatComesBeforeTheChildsLoopRunsIsDeliveredThere) {
   int calls = 0;
   auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
@@ -433,13 +452,15 @@ TEST_F(ForkTest, WhatKeepsTheParentRunningDoesNotKeepTheChild) {
   EXPECT_TRUE(fired);
 }
 
-TEST_F(ForkTest, LoopWhoseThreadIsBetweenTwoRunsIsLostAndOneWhoseThreadHasEndedIsNot) {
+TEST_F(ForkTest, LoopIsLostOutsideOfItsThreadsRunsTooButNotWhenItsThreadHasEnded) {
   DispatcherPtr ended = createDispatcher({.name = "ended"});
   std::thread([&] { ended->run(RunType::NonBlock); }).join();
   DispatcherPtr between = createDispatcher({.name = "between"});
   Notification ran;
   Notification go_on;
+  DispatcherPtr before;
   std::thread other([&] {
+    before = createDispatcher({.name = "before its first run"});
     between->run(RunType::NonBlock);
     ran.notify();
     EXPECT_TRUE(go_on.wait());
@@ -447,6 +468,7 @@ TEST_F(ForkTest, LoopWhoseThreadIsBetweenTwoRunsIsLostAndOneWhoseThreadHasEndedI
   ASSERT_TRUE(ran.wait());
   EXPECT_EQ("", runInChild([&] {
               CHILD_CHECK(!between->post([] {}));
+              CHILD_CHECK(!before->post([] {}));
               bool called = false;
               CHILD_CHECK(ended->post([&] { called = true; }));
               ended->run(RunType::NonBlock);

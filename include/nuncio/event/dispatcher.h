@@ -95,7 +95,7 @@ struct DispatcherOptions {
 // capture, throw std::bad_alloc. The dispatcher is as before then.
 //
 // Fork: any thread may fork at any time, but in a signal handler. In the child, the dispatchers that the forking thread
-// runs, and those that no thread ran that is still there, go on to work, with kernel objects of their own that they
+// made, or ran last, and those of threads that had ended, go on to work, with kernel objects of their own that they
 // open when they are next used. Those of other threads are lost: they are as if shut down, and they and all handles of
 // them may be called and destroyed, which does nothing, and leaks what is theirs, captures too. Futures and promises
 // that are shared with a lost thread may be destroyed, no more: their result does not come. A child that only
