@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -39,9 +40,10 @@ std::chrono::nanoseconds clampToAYear(std::chrono::microseconds duration) {
 
 uint64_t nanoseconds(MonotonicTime time) { return static_cast<uint64_t>(time.time_since_epoch().count()); }
 
+// max() for what lies beyond it, which is never.
 MonotonicTime monotonicTime(uint64_t nanoseconds) {
-  return nanoseconds == TimerQueue::kNever ? MonotonicTime::max()
-                                           : MonotonicTime(std::chrono::nanoseconds(static_cast<int64_t>(nanoseconds)));
+  constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
+  return MonotonicTime(std::chrono::nanoseconds(static_cast<int64_t>(std::min(nanoseconds, kMax))));
 }
 
 }  // namespace
@@ -370,9 +372,13 @@ void DispatcherImpl::iterate(bool block) {
   checkFork();
   ready_.append(loop_->next_iteration);
   loop_->invalidateApproximateTime();
+  // Of the timers, only those armed before this iteration fire in it.
+  const uint64_t timers_mark = loop_->timers.orderMark();
+  const uint64_t timer_due_at = loop_->timer_due_at;
+  const bool timer_due = std::exchange(loop_->timer_due, false);
   poll(block && idle_);
-  if (alarm_->rang() || look_at_timers_ || loop_->timer_due) {
-    runTimers();
+  if (alarm_->rang() || look_at_timers_ || timer_due) {
+    runTimers(timers_mark, timer_due_at);
   }
   Budget budget = newBudget();
   runWorkList(ready_, budget);
@@ -438,19 +444,20 @@ void DispatcherImpl::setAlarm() {
   alarm_->set(monotonicTime(wake.due), monotonicTime(wake.latest));
 }
 
-void DispatcherImpl::runTimers() {
+// Fires what is due and was armed before `mark`; `due_at` is the latest deadline of those armed with no delay.
+void DispatcherImpl::runTimers(uint64_t mark, uint64_t due_at) {
   look_at_timers_ = false;
-  loop_->timer_due = false;
   if (loop_->timers.size() == 0) {
     return;
   }
   MonotonicTime time = loop_->timeSystem().monotonicTime();
-  while (nanoseconds(time) < loop_->timer_due_at) {  // for a microsecond or two; see FastClock
+  while (nanoseconds(time) < due_at) {  // for a microsecond or two; see FastClock
     time = loop_->timeSystem().monotonicTime();
   }
   loop_->setApproximateTime(time);
   const uint64_t now = nanoseconds(time);
-  const uint64_t mark = loop_->timers.orderMark();  // a timer armed with 0 from now on is for the next iteration
+  const uint64_t fired = stats_.timers_fired;
+  loop_->timers.beginRound();
   Budget budget = newBudget();
   while (TimerQueue::Node* const node = loop_->timers.popDue(now, mark)) {
     ++stats_.timers_fired;
@@ -460,6 +467,9 @@ void DispatcherImpl::runTimers() {
       loop_->timer_due = true;
       return;
     }
+  }
+  if (loop_->timers.endRound(/*popped=*/stats_.timers_fired != fired)) {
+    loop_->timer_due = true;
   }
 }
 
@@ -485,7 +495,7 @@ void DispatcherImpl::runWork() {
   Budget scheduled_budget = newBudget();
   Budget tasks_budget = newBudget();
   Budget posts_budget = newBudget();
-  for (uint32_t batches = 0; batches <= max_batches_; ++batches) {
+  for (uint64_t batches = 0; batches <= max_batches_; ++batches) {
     runWorkList(loop_->current_iteration, scheduled_budget);
     runTasks(tasks_budget);
     if (!deferred_now_->empty()) {  // looked at here, too: it saves the call for each batch of posts

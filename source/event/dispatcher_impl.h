@@ -66,7 +66,7 @@ private:
     const uint64_t limit_;  // nanoseconds
     Loop& loop_;
     uint64_t end_ = 0;
-    uint32_t callbacks_ = 0;
+    uint64_t callbacks_ = 0;
     bool spent_ = false;
   };
 
@@ -84,7 +84,7 @@ private:
   bool spin();
   void linger();
   void setAlarm();
-  void runTimers();
+  void runTimers(uint64_t mark, uint64_t due_at);
   void runWorkList(WorkList& list, Budget& budget);
   void runTasks(Budget& budget);
   void runWork();

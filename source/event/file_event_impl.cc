@@ -191,9 +191,15 @@ absl::Status FileEventImpl::add() {
       return refused(fd_, errno);
     }
   }
-  if (!loop_->addWatcher(fd, edge_ || closedOnly())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("fd ", fd_, ": another event on it has the other trigger type; all need the same"));
+  switch (loop_->addWatcher(fd, edge_ || closedOnly())) {
+    case Loop::AddedWatcher::Yes:
+      break;
+    case Loop::AddedWatcher::OtherTriggerType:
+      return absl::InvalidArgumentError(
+          absl::StrCat("fd ", fd_, ": another event on it has the other trigger type; all need the same"));
+    case Loop::AddedWatcher::TooMany:
+      return absl::ResourceExhaustedError(absl::StrCat("fd ", fd_, ": a dispatcher can have ", Loop::kMaxWatchers,
+                                                       " events on a descriptor, not more"));
   }
   event_assign(raw_event_.get(), loop_->base(), fd, libeventFlags(), event_get_callback(raw_event_.get()), this);
   if (event_add(raw_event_.get(), nullptr) != 0) {

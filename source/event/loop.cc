@@ -113,17 +113,20 @@ void Loop::breakPoll() {
   event_base_loopbreak(base_.get());
 }
 
-bool Loop::addWatcher(int fd, bool edge) {
+Loop::AddedWatcher Loop::addWatcher(int fd, bool edge) {
   const auto index = static_cast<std::size_t>(fd);
   if (index >= watchers_.size()) {
     watchers_.resize(index + 1);
   }
-  uint16_t& watchers = watchers_[index];
+  uint32_t& watchers = watchers_[index];
   if (watchers >= 2 && (watchers & 1) != (edge ? 1 : 0)) {
-    return false;
+    return AddedWatcher::OtherTriggerType;
   }
-  watchers = static_cast<uint16_t>((watchers & ~1) + 2 + (edge ? 1 : 0));
-  return true;
+  if (watchers / 2 == kMaxWatchers) {
+    return AddedWatcher::TooMany;
+  }
+  watchers = (watchers & ~1U) + 2 + (edge ? 1 : 0);
+  return AddedWatcher::Yes;
 }
 
 void Loop::reinitBase() {

@@ -189,9 +189,10 @@ public:
     posts->awake();
   }
 
-  // Counts the enabled events on `fd`, which all need the same trigger type, since to epoll they are one. False when
-  // another has the other type.
-  bool addWatcher(int fd, bool edge);
+  // Counts the enabled events on `fd`, which all need the same trigger type, since to epoll they are one.
+  enum class AddedWatcher { Yes, OtherTriggerType, TooMany };
+  static constexpr uint32_t kMaxWatchers = 65'535;  // of a descriptor: libevent counts them in 16 bits
+  AddedWatcher addWatcher(int fd, bool edge);
   void removeWatcher(int fd) { watchers_[static_cast<std::size_t>(fd)] -= 2; }
 
   // Plain state, changed by the dispatcher and the handles.
@@ -322,7 +323,7 @@ private:
   uint32_t file_events_ = 0;        // of this poll
   uint64_t log_exceptions_at_ = 0;  // by deadlineClock()
   uint64_t exceptions_not_logged_ = 0;
-  std::vector<uint16_t> watchers_;  // by descriptor: twice their number, and 1 when they are edge-triggered
+  std::vector<uint32_t> watchers_;  // by descriptor: twice their number, and 1 when they are edge-triggered
   MonotonicTime approximate_time_{};
   bool approximate_time_valid_ = false;
 };

@@ -34,9 +34,29 @@ void TimerImpl::enableHRTimer(std::chrono::microseconds delay) {
   arm(delay.count(), 1'000, "us", "Timer::enableHRTimer", true);
 }
 
+void TimerImpl::enableTimerAt(MonotonicTime when) {
+  loop_->checkThread("Timer::enableTimerAt");
+  if (loop_->closed) {
+    return;
+  }
+  const uint64_t now = loop_->deadlineClock();
+  const int64_t at = when.time_since_epoch().count();
+  const uint64_t delay = at < 0 || static_cast<uint64_t>(at) <= now ? 0 : static_cast<uint64_t>(at) - now;
+  armAfter(std::min<uint64_t>(delay, kMaxDelayNanoseconds), now, true);
+}
+
 void TimerImpl::disableTimer() {
   loop_->checkThread("Timer::disableTimer");
   loop_->timers.disarm(*this);
+}
+
+// The sum may lie beyond what a MonotonicTime can be: such a timer never fires.
+void TimerImpl::armAfter(uint64_t nanoseconds, uint64_t now, bool is_precise) {
+  if (nanoseconds == 0) {
+    loop_->timer_due = true;
+    loop_->timer_due_at = now;
+  }
+  loop_->timers.arm(*this, now + nanoseconds, is_precise, now);
 }
 
 void TimerImpl::arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation,
@@ -46,13 +66,8 @@ void TimerImpl::arm(int64_t delay, int64_t nanoseconds_per_unit, const char* uni
       loop_->closed) {
     return;
   }
-  const uint64_t now = loop_->deadlineClock();
-  if (delay == 0) {
-    loop_->timer_due = true;
-    loop_->timer_due_at = now;
-  }
   const int64_t nanoseconds = std::min(delay, kMaxDelayNanoseconds / nanoseconds_per_unit) * nanoseconds_per_unit;
-  loop_->timers.arm(*this, now + static_cast<uint64_t>(nanoseconds), is_precise, now);
+  armAfter(static_cast<uint64_t>(nanoseconds), loop_->deadlineClock(), is_precise);
 }
 
 }  // namespace nuncio

@@ -25,6 +25,7 @@ public:
   // Timer
   void enableTimer(std::chrono::milliseconds delay) override;
   void enableHRTimer(std::chrono::microseconds delay) override;
+  void enableTimerAt(MonotonicTime when) override;
   void disableTimer() override;
   bool enabled() const override {
     loop_->checkThread("Timer::enabled");
@@ -40,6 +41,7 @@ private:
   void leaveLoop();
   // Gives the memory back to the loop's pool.
   static void freeMemory(Loop& loop, TimerImpl* timer) { loop.timer_memory.give(timer); }
+  void armAfter(uint64_t nanoseconds, uint64_t now, bool is_precise);
   void arm(int64_t delay, int64_t nanoseconds_per_unit, const char* unit, const char* operation, bool is_precise);
 
   TimerCb cb_;

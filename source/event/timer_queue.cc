@@ -13,13 +13,15 @@ void TimerQueue::reserve() {
   if (run_.capacity() < timers) {
     const std::size_t entries = std::max(timers, 2 * run_.capacity());
     heap_.reserve(entries);
+    // One for each piece, of a slot that is poured and of one that cascades meanwhile; the first may be a short one.
+    segments_.reserve(2 * (entries / piece_ + 1));
     run_.reserve(entries);
   }
   reserved_ = timers;
 }
 
 void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) {
-  if ((now >> kTickBits) > current_tick_) {
+  if ((now >> kTickBits) > current_tick_ && limit_ == kNever) {
     // So that what is near is filed as near. Not beyond a slot that has timers: popDue() empties slots one by one.
     const uint64_t next = nextSlot().begin;
     current_tick_ = std::max(current_tick_, std::min(now >> kTickBits, next - 1));
@@ -63,6 +65,7 @@ void TimerQueue::move() {
     const uint32_t slot = tick > current_tick_ ? slotFor(tick) : kHeap;
     if (slot == node.place) {
       boundSlot(slots_[slot], node);
+      slots_[slot].moved_due = std::min(slots_[slot].moved_due, node.deadline);
     } else if (slot < node.place || slot == kHeap) {
       unlink(node);
       file(node);
@@ -86,23 +89,47 @@ void TimerQueue::remove(Node& node) {
 TimerQueue::Node* TimerQueue::popDue(uint64_t now, uint64_t mark) {
   move();
   for (;;) {
-    if (Node* const node = firstOfCurrentTick(); node != nullptr) {
+    Node* const node = firstOfCurrentTick();
+    if (node != nullptr && node->deadline < limit_) {
       if (node->deadline > now || node->order >= mark) {
-        return nullptr;  // when it is young, armed with no delay in this round, so are all that follow
+        refile();
+        return nullptr;  // when it is young, armed in this round or shortly before, those that follow wait for it
       }
       removeFromCurrentTick(*node);
       disarm(*node);
+      ++piece_left_;
       return node;
     }
-    // One slot at a time, so that the run stays small however late the loop is.
-    const SlotBegin next = nextSlot();
-    if (next.begin > (now >> kTickBits)) {
-      current_tick_ = std::max(current_tick_, now >> kTickBits);
+    if (!advance(node != nullptr, now)) {
       return nullptr;
     }
-    current_tick_ = next.begin;
-    refileSlot(next.place);
   }
+}
+
+// Brings more timers to hand, when there are none, or none before the limit. False when that is all for this round.
+bool TimerQueue::advance(bool more_at_hand, uint64_t now) {
+  if (piece_left_ <= 0) {
+    return false;
+  }
+  if (!pouring_ && !more_at_hand) {
+    // One slot at a time, so that the run stays small however late the loop is.
+    const SlotBegin next = nextSlot();
+    const bool due = next.begin <= (now >> kTickBits);
+    if (limit_ == kNever) {
+      if (!due) {
+        current_tick_ = std::max(current_tick_, now >> kTickBits);
+        return false;
+      }
+      current_tick_ = next.begin;
+      pouring_ = next.place < kFirstLevelSlots;
+      cascading_ = pouring_ ? kUnfiled : next.place;
+    } else if (due && next.place < kFirstLevelSlots && next.begin < (limit_ >> kTickBits)) {
+      current_tick_ = next.begin;
+      pouring_ = true;
+    }
+  }
+  refile();
+  return true;
 }
 
 TimerQueue::Wake TimerQueue::nextWake() {
@@ -114,9 +141,13 @@ TimerQueue::Wake TimerQueue::nextWake() {
   if (const SlotBegin next = nextSlot(); next.begin != kNever) {
     wake = {slots_[next.place].due, slots_[next.place].latest};
   }
+  if (cascading_ != kUnfiled) {
+    wake.due = std::min(wake.due, slots_[cascading_].due);
+    wake.latest = std::min(wake.latest, slots_[cascading_].latest);
+  }
   if (const Node* const node = firstOfCurrentTick(); node != nullptr) {
-    wake.due = node->deadline;
-    wake.latest = std::min(wake.latest, latestOf(wake.due, precise_in_current_tick_ != 0));
+    wake.due = std::min(wake.due, node->deadline);
+    wake.latest = std::min(wake.latest, latestOf(node->deadline, precise_in_current_tick_ != 0));
   }
   return wake;
 }
@@ -150,6 +181,7 @@ void TimerQueue::link(Node& node, uint32_t place) {
   Slot& slot = slots_[place];
   if (slot.last == nullptr || slot.last->count == Block::kNodes) {
     slot.last = takeBlock(slot.last);
+    slot.last->due_before = slot.due;
     occupied_[place / kWordBits] |= uint64_t{1} << (place % kWordBits);
     occupied_words_ |= 1U << (place / kWordBits);
   }
@@ -166,6 +198,7 @@ void TimerQueue::unlink(Node& node) {
   Node* const moved = last->nodes[--last->count];
   *node.entry_ = moved;
   moved->entry_ = node.entry_;
+  slot.moved_due = slot.due;  // not that of `moved`, which may be disarmed or pushed back for now
   if (last->count == 0) {
     slot.last = last->previous;
     blocks_.give(last);
@@ -182,7 +215,7 @@ void TimerQueue::markEmpty(uint32_t place) {
   if (word == 0) {
     occupied_words_ &= ~(1U << (place / kWordBits));
   }
-  slots_[place].due = slots_[place].latest = kNever;
+  slots_[place].due = slots_[place].latest = slots_[place].moved_due = kNever;
 }
 
 TimerQueue::Block* TimerQueue::takeBlock(Block* previous) {
@@ -217,12 +250,41 @@ TimerQueue::SlotBegin TimerQueue::nextSlot() const {
   return {place, above | (uint64_t{slot} << shift)};
 }
 
-// Files anew the timers of the slot that the current tick has come to.
-void TimerQueue::refileSlot(uint32_t place) {
+// Goes on with a slot whose time has come and that is not empty yet, if there is one, by a piece.
+void TimerQueue::refile() {
+  if (piece_left_ <= 0 || (!pouring_ && cascading_ == kUnfiled)) {
+    return;
+  }
+  if (segment_.empty() && segments_.empty()) {
+    run_.clear();
+  }
+  const std::size_t begin = run_.size();
+  const uint32_t place = pouring_ ? static_cast<uint32_t>(current_tick_ & (kFirstLevelSlots - 1)) : cascading_;
+  takePiece(place);
+  if (piece_left_ <= 0) {
+    piece_left_ = kNoneLeft;
+  }
+  if (run_.size() > begin) {
+    addSegment(static_cast<uint32_t>(begin));
+  }
+  if (slots_[place].last == nullptr) {
+    markEmpty(place);
+    if (pouring_) {
+      pouring_ = false;
+    } else {
+      cascading_ = kUnfiled;
+    }
+  }
+  limit_ = std::min(pouring_ ? slots_[place].due : kNever, cascading_ != kUnfiled ? slots_[cascading_].due : kNever);
+}
+
+// Files anew timers of a slot whose time has come.
+void TimerQueue::takePiece(uint32_t place) {
   constexpr uint32_t kAhead = 10;  // of timers, to be fetched side by side
-  Block* block = std::exchange(slots_[place].last, nullptr);
-  markEmpty(place);
-  while (block != nullptr) {
+  Slot& slot = slots_[place];
+  while (slot.last != nullptr && piece_left_ > 0) {
+    Block* const block = std::exchange(slot.last, slot.last->previous);
+    piece_left_ -= block->count;
     for (uint32_t i = 0; i < block->count; ++i) {
       const Block* const ahead = i + kAhead < block->count || block->previous == nullptr ? block : block->previous;
       __builtin_prefetch(ahead->nodes[(i + kAhead) % Block::kNodes], 1);
@@ -230,6 +292,7 @@ void TimerQueue::refileSlot(uint32_t place) {
       const uint64_t tick = node.deadline >> kTickBits;
       if (!node.armed()) {
         node.place = kUnfiled;
+        in_vain_ = true;
       } else if (tick <= current_tick_) {
         node.place = kRun;
         precise_in_current_tick_ += node.precise;
@@ -238,36 +301,138 @@ void TimerQueue::refileSlot(uint32_t place) {
         link(node, slotFor(tick));
       }
     }
-    blocks_.give(std::exchange(block, block->previous));
+    slot.due = std::min(block->due_before, slot.moved_due);
+    slot.latest = std::max(slot.latest, slot.due);
+    blocks_.give(block);
   }
-  std::sort(run_.begin(), run_.end(), [](const Entry& a, const Entry& b) { return before(b, a); });
-  for (uint32_t i = 0; i < run_.size(); ++i) {
+}
+
+bool TimerQueue::endRound(bool popped) {
+  if (popped) {
+    in_vain_ = false;
+  } else if (in_vain_ && limit_ == kNever && piece_left_ > 0) {
+    in_vain_ = !tidy();
+  }
+  return piece_left_ <= 0 || limit_ != kNever || in_vain_;
+}
+
+// Sees to it that the next wake-up is for a timer that is armed. False when that takes another round.
+bool TimerQueue::tidy() {
+  for (;;) {
+    const SlotBegin next = nextSlot();
+    if (next.begin == kNever || firstOfCurrentTick() != nullptr) {
+      return true;
+    }
+    if (const Tidied tidied = tidySlot(next.place); tidied != Tidied::Emptied) {
+      return tidied == Tidied::Exact;
+    }
+  }
+}
+
+// Drops what has been disarmed, moves on what has been moved, and bounds the slot by what is left.
+TimerQueue::Tidied TimerQueue::tidySlot(uint32_t place) {
+  uint64_t due = kNever;
+  uint64_t latest = kNever;
+  int64_t seen = 0;
+  int64_t dropped = 0;
+  // Backwards, since unlink() fills gaps from the end.
+  for (const Block* block = slots_[place].last; block != nullptr;) {
+    if (piece_left_ <= 0) {
+      // Where most stay, another round would not come further either: then one wake-up in vain is the lesser evil.
+      return 2 * dropped >= seen ? Tidied::InPart : Tidied::Exact;
+    }
+    piece_left_ -= block->count;
+    seen += block->count;
+    const Block* const previous = block->previous;  // unlink() may give the block back
+    for (uint32_t i = 0; previous != nullptr && i < previous->count; ++i) {
+      __builtin_prefetch(previous->nodes[i], 1);
+    }
+    for (uint32_t i = block->count; i-- > 0;) {
+      Node& node = *block->nodes[i];
+      if (!node.armed()) {
+        unlink(node);
+        ++dropped;
+      } else if (slotFor(node.deadline >> kTickBits) != place) {
+        unlink(node);
+        file(node);
+        ++dropped;
+      } else {
+        due = std::min(due, node.deadline);
+        latest = std::min(latest, latestOf(node.deadline, node.precise != 0));
+      }
+    }
+    block = previous;
+  }
+  if (slots_[place].last == nullptr) {
+    return Tidied::Emptied;
+  }
+  slots_[place].due = slots_[place].moved_due = due;
+  slots_[place].latest = latest;
+  return Tidied::Exact;
+}
+
+// What was put at the end of the run becomes a sorted segment of it.
+void TimerQueue::addSegment(uint32_t begin) {
+  std::sort(run_.begin() + begin, run_.end(), [](const Entry& a, const Entry& b) { return before(b, a); });
+  const auto end = static_cast<uint32_t>(run_.size());
+  for (uint32_t i = begin; i < end; ++i) {
     run_[i].node->index_ = i;
   }
+  if (segment_.empty() && segments_.empty()) {
+    segment_ = {begin, end};
+  } else {
+    segments_.push_back({begin, end});
+    std::push_heap(segments_.begin(), segments_.end(), [this](Segment a, Segment b) { return later(a, b); });
+  }
+}
+
+// True when a timer of another segment comes first: that segment is the one to be popped from then.
+bool TimerQueue::changeSegment() {
+  if (!segment_.empty() && !later(segment_, segments_.front())) {
+    return false;
+  }
+  const auto is_later = [this](Segment a, Segment b) { return later(a, b); };
+  std::pop_heap(segments_.begin(), segments_.end(), is_later);
+  std::swap(segment_, segments_.back());
+  if (segments_.back().empty()) {
+    segments_.pop_back();
+  } else {
+    std::push_heap(segments_.begin(), segments_.end(), is_later);
+  }
+  return true;
 }
 
 // The next timer of the current tick or an earlier one; null when there is none. Drops disarmed ones before it.
 TimerQueue::Node* TimerQueue::firstOfCurrentTick() {
-  constexpr std::size_t kAheadInRun = 4;
-  while (!run_.empty() && (run_.back().node == nullptr || !run_.back().node->armed())) {
-    if (run_.back().node != nullptr) {
-      removeFromCurrentTick(*run_.back().node);
+  constexpr uint32_t kAheadInRun = 4;
+  do {
+    for (; !segment_.empty(); --segment_.end) {
+      Node* const node = run_[segment_.end - 1].node;
+      if (node != nullptr && node->armed()) {
+        break;
+      }
+      if (node != nullptr) {
+        removeFromCurrentTick(*node);
+      }
     }
-    run_.pop_back();
-  }
+  } while (!segments_.empty() && changeSegment());
   while (!heap_.empty() && !heap_.front().node->armed()) {
     removeFromCurrentTick(*heap_.front().node);
   }
-  if (run_.empty() || (!heap_.empty() && before(heap_.front(), run_.back()))) {
+  if (segment_.empty()) {
     return heap_.empty() ? nullptr : heap_.front().node;
   }
-  if (run_.size() > kAheadInRun) {
-    if (const Node* const ahead = run_[run_.size() - 1 - kAheadInRun].node; ahead != nullptr) {
+  const Entry* const first = &run_[segment_.end - 1];
+  if (!heap_.empty() && before(heap_.front(), *first)) {
+    return heap_.front().node;
+  }
+  if (segment_.end - segment_.begin > kAheadInRun) {
+    if (const Node* const ahead = (first - kAheadInRun)->node; ahead != nullptr) {
       __builtin_prefetch(ahead, 1);
       __builtin_prefetch(reinterpret_cast<const char*>(ahead) + 64);  // the callback
     }
   }
-  return run_.back().node;
+  return first->node;
 }
 
 void TimerQueue::removeFromCurrentTick(Node& node) {

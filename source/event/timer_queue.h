@@ -16,12 +16,17 @@ namespace nuncio {
 // The timers of a slot whose time has come are sorted, once, into exact order: by deadline, then by arming; those armed
 // for that time after it has come stand in a small binary heap beside them.
 //
+// A slot may hold a million timers. So it is emptied in pieces, one in each round of popDue(), and each piece is sorted
+// by itself; the sorted pieces are merged as they are popped. Until all of a slot is seen, what is due before the
+// earliest deadline that may be in it goes on to be popped, and the rest waits.
+//
 // Arming is O(1): a timer that moves to a later time stays where it is filed and is filed anew when that slot comes,
 // which makes the common case, a timeout pushed back by each message, one write to the timer itself. Disarming is a
-// write too. Only a move to an earlier slot takes a timer out of its slot; such moves are gathered and done some at a
-// time, before the queue is next looked at, so that arming waits neither for memory nor for a branch that depends on
-// it. Slots hold pointers in blocks, not linked lists: when one is emptied, its timers are fetched from memory side by
-// side and not one after the other.
+// write too: what is disarmed is dropped when its slot comes, or when a look at the queue was in vain. Only a move to
+// an earlier slot takes a timer out of its slot; such moves are gathered and done some at a time, before the queue is
+// next looked at, so that arming waits neither for memory nor for a branch that depends on it. Slots hold pointers in
+// blocks, not linked lists: when one is emptied, its timers are fetched from memory side by side and not one after the
+// other.
 //
 // Times are nanoseconds of a monotonic clock, at least 0. Knows nothing of loops or clocks. Threads: one.
 class TimerQueue {
@@ -73,7 +78,10 @@ public:
     uint64_t latest = kNever;  // but by then, something that may not wait is
   };
 
-  TimerQueue() = default;
+  // So many timers are taken out of a slot at a time: some 500 us at most, when each comes from memory.
+  static constexpr uint32_t kPiece = 8192;
+
+  explicit TimerQueue(uint32_t piece = kPiece) : piece_(piece) {}
   TimerQueue(const TimerQueue&) = delete;
   TimerQueue& operator=(const TimerQueue&) = delete;
 
@@ -98,7 +106,14 @@ public:
   // The number of arm() calls so far: what popDue() needs to leave alone the timers armed from now on.
   uint64_t orderMark() const { return next_order_; }
 
-  // Disarms and returns the next timer that is due at `now` and was armed before `mark`; null when there is none.
+  // Begins a round of popDue(), and so allows it another piece of a slot.
+  void beginRound() { piece_left_ = piece_; }
+  // Ends it; `popped`: whether it popped any. True when there is work left that the next round is to go on with at
+  // once.
+  bool endRound(bool popped);
+
+  // Disarms and returns the next timer that is due at `now` and was armed before `mark`; null when there is none, or
+  // when it has to wait for the next round.
   Node* popDue(uint64_t now, uint64_t mark);
 
   Wake nextWake();
@@ -108,16 +123,18 @@ public:
 
 private:
   struct Block {
-    static constexpr uint32_t kNodes = 14;
+    static constexpr uint32_t kNodes = 13;
     Block* previous;
+    uint64_t due_before;  // a lower bound of the deadlines in those before it, but for what Slot::moved_due says
     uint32_t count;
     Node* nodes[kNodes];
   };
 
   struct Slot {
-    Block* last = nullptr;     // those before it are full
-    uint64_t due = kNever;     // a lower bound of its deadlines
-    uint64_t latest = kNever;  // a lower bound of when they may not wait any more
+    Block* last = nullptr;        // those before it are full
+    uint64_t due = kNever;        // a lower bound of its deadlines
+    uint64_t latest = kNever;     // a lower bound of when they may not wait any more
+    uint64_t moved_due = kNever;  // a lower bound of the deadlines that came into an earlier block or changed there
   };
 
   // A timer of the current tick, with what it is ordered by.
@@ -131,6 +148,15 @@ private:
     uint32_t place = kUnfiled;
     uint64_t begin = kNever;  // its first tick
   };
+
+  // A sorted part of the run, latest first; what is left of it.
+  struct Segment {
+    uint32_t begin = 0;
+    uint32_t end = 0;
+    bool empty() const { return begin == end; }
+  };
+
+  enum class Tidied { Emptied, InPart, Exact };
 
   static bool before(const Entry& a, const Entry& b) {
     return a.deadline != b.deadline ? a.deadline < b.deadline : a.order < b.order;
@@ -146,9 +172,16 @@ private:
   void boundSlot(Slot& slot, const Node& node);
   Block* takeBlock(Block* previous);
   SlotBegin nextSlot() const;
-  void refileSlot(uint32_t place);
+  bool advance(bool more_at_hand, uint64_t now);
+  void refile();
+  void takePiece(uint32_t place);
+  bool tidy();
+  Tidied tidySlot(uint32_t place);
 
   Node* firstOfCurrentTick();
+  void addSegment(uint32_t begin);
+  bool changeSegment();
+  bool later(Segment a, Segment b) const { return before(run_[b.end - 1], run_[a.end - 1]); }
   void removeFromCurrentTick(Node& node);
 
   void heapPush(Node& node);
@@ -173,8 +206,19 @@ private:
   static constexpr uint32_t kMaxMoving = 32;
   std::array<Node*, kMaxMoving> moving_;
   uint32_t moving_count_ = 0;
-  std::vector<Entry> run_;   // of the slot emptied last, latest first
-  std::vector<Entry> heap_;  // what was armed since
+  const uint32_t piece_;
+  static constexpr int64_t kNoneLeft = INT64_MIN / 2;  // also when some are popped meanwhile, which adds to it
+  int64_t piece_left_ = 0;         // of this round: timers that may be taken out of slots, beyond those that are popped
+  uint32_t cascading_ = kUnfiled;  // a slot of a higher level whose time has come, and which is not empty yet
+  bool pouring_ = false;           // the same for the slot of the current tick
+  // What is in these two is not due before this, and so what is before this need not wait for them.
+  uint64_t limit_ = kNever;
+  bool in_vain_ = false;  // timers were met that had been disarmed, and nobody has tidied up since
+
+  std::vector<Entry> run_;         // of the slots emptied last
+  Segment segment_;                // of the run, that which is being popped
+  std::vector<Segment> segments_;  // the others, a heap by their first timers
+  std::vector<Entry> heap_;        // what was armed since
   std::size_t precise_in_current_tick_ = 0;
 };
 

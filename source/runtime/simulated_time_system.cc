@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <string>
 #include <utility>
@@ -22,6 +23,22 @@ namespace {
 
 // At one point in time, how often a dispatcher is run for timers that arm themselves again with no delay.
 constexpr int kMaxRoundsAtOneTime = 1000;
+
+// The last point in time that can be reached; what is due at max() never is.
+constexpr MonotonicTime kEnd = MonotonicTime::max() - std::chrono::nanoseconds(1);
+
+MonotonicTime later(MonotonicTime now, std::chrono::microseconds duration) {
+  return duration > std::chrono::duration_cast<std::chrono::microseconds>(kEnd - now) ? kEnd : now + duration;
+}
+
+// At the ends of what 64 bits hold it stays there.
+int64_t saturatedSum(int64_t a, int64_t b) {
+  int64_t sum = 0;
+  if (__builtin_add_overflow(a, b, &sum)) {
+    return b < 0 ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
+  }
+  return sum;
+}
 
 }  // namespace
 
@@ -272,14 +289,18 @@ void SimulatedTimeSystem::advanceTimeAndRun(std::chrono::microseconds duration) 
                        absl::StrCat("negative duration of ", duration.count(), " us"))) {
     return;
   }
-  const MonotonicTime target = impl_->now() + duration;
+  const MonotonicTime target = later(impl_->now(), duration);
   impl_->fireUntil(target);
   impl_->settle(target);
   impl_->runIdle();
 }
 
 void SimulatedTimeSystem::advanceTimeAsync(std::chrono::microseconds duration) {
-  setMonotonicTime(impl_->now() + duration);
+  if (!NUNCIO_CONTRACT(duration.count() >= 0, "-", "SimulatedTimeSystem::advanceTimeAsync",
+                       absl::StrCat("time cannot go back, by ", duration.count(), " us"))) {
+    return;
+  }
+  setMonotonicTime(later(impl_->now(), duration));
 }
 
 void SimulatedTimeSystem::setMonotonicTime(MonotonicTime when) {
@@ -287,22 +308,22 @@ void SimulatedTimeSystem::setMonotonicTime(MonotonicTime when) {
                        absl::StrCat("time cannot go back, to ", when.time_since_epoch().count(), " ns"))) {
     return;
   }
-  impl_->setNow(when);
+  impl_->setNow(std::min(when, kEnd));
   impl_->wakeDue();
 }
 
 void SimulatedTimeSystem::setSystemTime(SystemTime when) {
-  impl_->system_offset_.store(
-      std::chrono::nanoseconds(when.time_since_epoch() - impl_->now().time_since_epoch()).count(),
-      std::memory_order_relaxed);
+  impl_->system_offset_.store(saturatedSum(std::chrono::nanoseconds(when.time_since_epoch()).count(),
+                                           -std::chrono::nanoseconds(impl_->now().time_since_epoch()).count()),
+                              std::memory_order_relaxed);
 }
 
 MonotonicTime SimulatedTimeSystem::monotonicTime() const { return impl_->now(); }
 
 SystemTime SimulatedTimeSystem::systemTime() const {
+  const int64_t now = std::chrono::nanoseconds(impl_->now().time_since_epoch()).count();
   return SystemTime(std::chrono::duration_cast<SystemTime::duration>(
-      impl_->now().time_since_epoch() +
-      std::chrono::nanoseconds(impl_->system_offset_.load(std::memory_order_relaxed))));
+      std::chrono::nanoseconds(saturatedSum(now, impl_->system_offset_.load(std::memory_order_relaxed)))));
 }
 
 absl::StatusOr<AlarmPtr> SimulatedTimeSystem::createAlarm(Dispatcher& dispatcher) {

@@ -65,6 +65,30 @@ protected:
   std::vector<uint32_t> seen_;
 };
 
+TEST_F(FileEventTest, ADescriptorTakes65535EventsAndTheirTriggerTypeIsCheckedToTheLast) {
+  std::vector<FileEventPtr> events;
+  for (int i = 0; i < 65'535; ++i) {
+    events.push_back(watchLevel(kRead));
+    ASSERT_NE(events.back(), nullptr) << i;
+    if (i == 32'767) {
+      const auto edge =
+          dispatcher_->createFileEvent(pair_.watched.get(), [](uint32_t) {}, FileTriggerType::Edge, kRead);
+      EXPECT_EQ(edge.status().code(), absl::StatusCode::kInvalidArgument);
+    }
+  }
+  const auto create = [this](FileTriggerType trigger) {
+    return dispatcher_->createFileEvent(pair_.watched.get(), [](uint32_t) {}, trigger, kRead).status();
+  };
+  EXPECT_EQ(create(FileTriggerType::Edge).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(create(FileTriggerType::Level).code(), absl::StatusCode::kResourceExhausted);
+  events.pop_back();
+  EXPECT_TRUE(create(FileTriggerType::Level).ok());
+  writeText(pair_.peer.get(), "x");
+  while (seen_.size() < events.size()) {
+    dispatcher_->run(RunType::NonBlock);
+  }
+}
+
 // Edge and level
 
 TEST_F(FileEventTest, EdgeReportsReadOnceAndWriteOnce) {

@@ -1,5 +1,6 @@
 #include "source/event/timer_queue.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
@@ -24,12 +25,17 @@ class TimerQueueTest : public testing::Test {
 protected:
   using Node = TimerQueue::Node;
 
+  explicit TimerQueueTest(uint32_t piece = TimerQueue::kPiece) : queue_(piece) {}
+
   std::vector<Node*> popAll(uint64_t now) {
     std::vector<Node*> popped;
     const uint64_t mark = queue_.orderMark();
-    while (Node* node = queue_.popDue(now, mark)) {
-      popped.push_back(node);
-    }
+    do {
+      queue_.beginRound();
+      while (Node* node = queue_.popDue(now, mark)) {
+        popped.push_back(node);
+      }
+    } while (queue_.endRound(!popped.empty()));
     return popped;
   }
 
@@ -134,9 +140,95 @@ TEST_F(TimerQueueTest, TimersShareTheEndOfATickPreciseOnesOfAShorterTick) {
   EXPECT_LE(queue_.nextWake().latest, (deadline + 5) | (TimerQueue::kPreciseTick - 1));
 }
 
-// Against a set that is ordered by deadline and arming, with random operations at random scales of time.
-class TimerQueueModelTest : public TimerQueueTest {
+TEST_F(TimerQueueTest, AfterALookInVainTheNextWakeUpIsThatOfAnArmedTimer) {
+  constexpr int kTimers = 10'000;
+  std::vector<std::unique_ptr<Node>> nodes;
+  uint64_t deadline = kMillisecond;
+  for (int i = 0; i < kTimers; ++i) {
+    nodes.push_back(std::make_unique<Node>());
+    queue_.arm(*nodes.back(), deadline += 200 * kMicrosecond, false, 0);
+  }
+  queue_.arm(a_, deadline / 2, true, 0);
+  queue_.arm(b_, deadline + kMillisecond, true, 0);
+  queue_.arm(a_, deadline + 2 * kMillisecond, true, 0);  // stays filed under the half
+  for (const auto& node : nodes) {
+    queue_.disarm(*node);
+  }
+  EXPECT_TRUE(popAll(queue_.nextWake().latest).empty());
+  EXPECT_EQ(queue_.nextWake().due, deadline + kMillisecond);
+  EXPECT_EQ(popAll(2 * deadline), (std::vector<Node*>{&b_, &a_}));
+}
+
+// With pieces so small that each block of a slot is one.
+class TimerQueuePiecesTest : public TimerQueueTest {
 protected:
+  TimerQueuePiecesTest() : TimerQueueTest(1) {
+    for (int i = 0; i < 1000; ++i) {
+      nodes_.push_back(std::make_unique<Node>());
+    }
+  }
+  // What one round pops.
+  std::vector<Node*> popRound(uint64_t now) {
+    std::vector<Node*> popped;
+    queue_.beginRound();
+    while (Node* node = queue_.popDue(now, queue_.orderMark())) {
+      popped.push_back(node);
+    }
+    unfinished_ = queue_.endRound(!popped.empty());
+    return popped;
+  }
+
+  std::vector<std::unique_ptr<Node>> nodes_;
+  bool unfinished_ = false;
+};
+
+TEST_F(TimerQueuePiecesTest, WhatIsDueIsPoppedWhileALargeSlotIsEmptied) {
+  for (const auto& node : nodes_) {
+    queue_.arm(*node, kHour, false, 0);
+  }
+  const uint64_t slot_begin = kHour / (TimerQueue::kTick << 16) * (TimerQueue::kTick << 16);
+  uint64_t now = slot_begin - kMillisecond;
+  queue_.arm(a_, now, true, 0);
+  int beats = 0;
+  int rounds_in_pieces = 0;
+  for (int round = 0; round < 80; ++round) {
+    const std::vector<Node*> popped = popRound(now);
+    if (!popped.empty()) {
+      ASSERT_EQ(popped, std::vector<Node*>{&a_});
+      ++beats;
+      queue_.arm(a_, now + kMillisecond, true, now);
+    }
+    rounds_in_pieces += unfinished_ ? 1 : 0;
+    now += kMillisecond / 2;
+  }
+  EXPECT_GE(rounds_in_pieces, 60);
+  EXPECT_GE(beats, 39);
+}
+
+TEST_F(TimerQueuePiecesTest, ATickIsPoppedInOrderHoweverManyPiecesItTakes) {
+  std::mt19937_64 random(3);
+  std::vector<std::pair<uint64_t, std::size_t>> expected;
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    const uint64_t deadline = 10 * TimerQueue::kTick + random() % 500;
+    queue_.arm(*nodes_[i], deadline, true, 0);
+    expected.emplace_back(deadline, i);
+  }
+  std::sort(expected.begin(), expected.end());
+  EXPECT_TRUE(popRound(11 * TimerQueue::kTick).empty());
+  EXPECT_TRUE(unfinished_);
+  const std::vector<Node*> popped = popAll(11 * TimerQueue::kTick);
+  ASSERT_EQ(popped.size(), expected.size());
+  for (std::size_t i = 0; i < popped.size(); ++i) {
+    ASSERT_EQ(popped[i], nodes_[expected[i].second].get()) << i;
+  }
+}
+
+// Against a set that is ordered by deadline and arming, with random operations at random scales of time.
+// Slots are emptied in the usual pieces, or in the smallest.
+class TimerQueueModelTest : public TimerQueueTest, public testing::WithParamInterface<uint32_t> {
+protected:
+  TimerQueueModelTest() : TimerQueueTest(GetParam()) {}
+
   struct Timer : Node {
     bool precise = false;
   };
@@ -167,6 +259,23 @@ protected:
     }
   }
 
+  void change() {
+    const std::size_t index = below(timers_.size());
+    switch (below(4)) {
+      case 0:
+        queue_.disarm(*timers_[index]);
+        forget(index);
+        break;
+      case 1:
+        queue_.remove(*timers_[index]);
+        forget(index);
+        timers_[index] = std::make_unique<Timer>();
+        break;
+      default:
+        arm(index);
+    }
+  }
+
   void checkWake() {
     const TimerQueue::Wake wake = queue_.nextWake();
     uint64_t latest = TimerQueue::kNever;
@@ -184,17 +293,27 @@ protected:
   void popDue() {
     const uint64_t mark = queue_.orderMark();
     const uint64_t order_mark = order_;
-    while (Node* node = queue_.popDue(now_, mark)) {
-      ASSERT_FALSE(model_.empty());
-      const auto [key, index] = *model_.begin();
-      ASSERT_EQ(node, timers_[index].get()) << "deadline " << key.first << " at " << now_;
-      ASSERT_LE(key.first, now_);
-      ASSERT_FALSE(node->armed());
-      forget(index);
-      if (below(4) == 0) {
-        arm(below(timers_.size()));
+    bool popped = false;
+    do {
+      popped = false;
+      queue_.beginRound();
+      while (Node* node = queue_.popDue(now_, mark)) {
+        popped = true;
+        ASSERT_FALSE(model_.empty());
+        const auto [key, index] = *model_.begin();
+        ASSERT_EQ(node, timers_[index].get()) << "deadline " << key.first << " at " << now_;
+        ASSERT_LE(key.first, now_);
+        ASSERT_FALSE(node->armed());
+        forget(index);
+        if (below(4) == 0) {
+          arm(below(timers_.size()));
+        }
       }
-    }
+      if (below(8) == 0) {  // what the loop does between two rounds
+        change();
+        ASSERT_NO_FATAL_FAILURE(checkWake());
+      }
+    } while (queue_.endRound(popped));
     ASSERT_TRUE(model_.empty() || model_.begin()->first.first > now_ || model_.begin()->first.second > order_mark);
     ASSERT_EQ(queue_.size(), model_.size());
   }
@@ -207,7 +326,9 @@ protected:
   std::map<Key, std::size_t> model_;
 };
 
-TEST_F(TimerQueueModelTest, MatchesAnOrderedSet) {
+INSTANTIATE_TEST_SUITE_P(Pieces, TimerQueueModelTest, testing::Values(TimerQueue::kPiece, 1));
+
+TEST_P(TimerQueueModelTest, MatchesAnOrderedSet) {
   const char* given = std::getenv("NUNCIO_TEST_SEED");
   const uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device()();
   std::cout << "seed (NUNCIO_TEST_SEED): " << seed << "\n";
@@ -217,26 +338,16 @@ TEST_F(TimerQueueModelTest, MatchesAnOrderedSet) {
     timers_.push_back(std::make_unique<Timer>());
   }
   for (int operation = 0; operation < 300'000; ++operation) {
-    const std::size_t index = below(timers_.size());
-    switch (below(8)) {
+    switch (below(5)) {
       case 0:
-        queue_.disarm(*timers_[index]);
-        forget(index);
-        break;
-      case 1:
-        queue_.remove(*timers_[index]);
-        forget(index);
-        timers_[index] = std::make_unique<Timer>();
-        break;
-      case 2:
         now_ += randomDelay();
         ASSERT_NO_FATAL_FAILURE(popDue());
         break;
-      case 3:  // to the very time of the next wake-up, as a loop does
+      case 1:  // to the very time of the next wake-up, as a loop does
         now_ = std::max(now_, std::min(queue_.nextWake().latest, now_ + 1000 * kHour));
         ASSERT_NO_FATAL_FAILURE(popDue());
         break;
-      case 4:  // more at once than the queue gathers before it moves them
+      case 2:  // more at once than the queue gathers before it moves them
         if (below(32) == 0) {
           for (uint64_t i = below(500); i > 0; --i) {
             arm(below(timers_.size()));
@@ -244,7 +355,7 @@ TEST_F(TimerQueueModelTest, MatchesAnOrderedSet) {
         }
         break;
       default:
-        arm(index);
+        change();
     }
     if (operation % 16 == 0) {
       ASSERT_NO_FATAL_FAILURE(checkWake()) << "operation " << operation;

@@ -616,6 +616,78 @@ TEST_F(SimulatedTimerTest, OfMonthsAndYearsFiresInTime) {
   }
 }
 
+TEST_F(SimulatedTimerTest, AtAPointInTimeFiresThen) {
+  MonotonicTime fired;
+  TimerPtr timer = dispatcher_->createTimer([&] { fired = time_.monotonicTime(); });
+  time_.advanceTimeAndRun(1s);
+  const MonotonicTime deadline = time_.monotonicTime() + 1234567ns;
+  timer->enableTimerAt(deadline);
+  EXPECT_TRUE(timer->enabled());
+  time_.advanceTimeAndRun(1s);
+  EXPECT_EQ(deadline, fired);
+}
+
+TEST_F(SimulatedTimerTest, AtAPointInThePastFiresInTheNextIterationAfterWhatWasDue) {
+  std::vector<int> fired;
+  TimerPtr due = dispatcher_->createTimer([&] { fired.push_back(1); });
+  TimerPtr past = dispatcher_->createTimer([&] { fired.push_back(2); });
+  TimerPtr before_time = dispatcher_->createTimer([&] { fired.push_back(3); });
+  due->enableTimer(1ms);
+  time_.advanceTimeAsync(5ms);
+  past->enableTimerAt(MonotonicTime(2ms));
+  before_time->enableTimerAt(MonotonicTime::min());
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(fired, ElementsAre(1, 2, 3));
+}
+
+TEST_F(SimulatedTimerTest, AtTheEndOfTimeStaysArmed) {
+  TimerPtr timer = dispatcher_->createTimer([] { FAIL() << "fired"; });
+  time_.advanceTimeAndRun(std::chrono::hours(24 * 365 * 290));
+  timer->enableTimer(std::chrono::hours(24 * 365 * 10));
+  time_.advanceTimeAndRun(std::chrono::microseconds::max());
+  EXPECT_TRUE(timer->enabled());
+  timer->enableTimerAt(MonotonicTime::max());
+  time_.advanceTimeAndRun(std::chrono::microseconds::max());
+  EXPECT_TRUE(timer->enabled());
+}
+
+TEST_F(SimulatedTimerTest, ManyThatAreDueTogetherFireInOrderWhileOthersGoOn) {
+  constexpr int kTimers = 30'000;
+  std::vector<TimerPtr> timers;
+  std::vector<int> fired;
+  for (int i = 0; i < kTimers; ++i) {
+    timers.push_back(dispatcher_->createTimer([&fired, i] { fired.push_back(i); }));
+    timers.back()->enableTimer(1h);
+  }
+  int beats = 0;
+  TimerPtr beat = dispatcher_->createTimer([&] {
+    ++beats;
+    beat->enableTimer(1s);
+  });
+  beat->enableTimer(1s);
+  time_.advanceTimeAndRun(1h);
+  EXPECT_EQ(3600, beats);
+  ASSERT_EQ(kTimers, static_cast<int>(fired.size()));
+  EXPECT_TRUE(std::is_sorted(fired.begin(), fired.end()));
+}
+
+TEST_F(SimulatedTimerTest, DisarmedOnesDoNotWakeTheLoop) {
+  std::vector<TimerPtr> timers;
+  for (int i = 1; i <= 1000; ++i) {
+    timers.push_back(dispatcher_->createTimer([] {}));
+    timers.back()->enableTimer(std::chrono::milliseconds(2 * i));
+  }
+  TimerPtr last = dispatcher_->createTimer([] {});
+  last->enableTimer(2500ms);
+  for (const TimerPtr& timer : timers) {
+    timer->disableTimer();
+  }
+  dispatcher_->run(RunType::NonBlock);
+  const uint64_t before = dispatcher_->stats().iterations;
+  time_.advanceTimeAndRun(2400ms);
+  EXPECT_LE(dispatcher_->stats().iterations - before, 8);
+}
+
 TEST_F(SimulatedTimerTest, HugeDurationsAreClampedTo68Years) {
   const auto year = std::chrono::hours(24 * 365);
   int fired = 0;

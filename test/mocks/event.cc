@@ -13,6 +13,7 @@ using testing::ReturnRef;
 MockTimer::MockTimer() {
   ON_CALL(*this, enableTimer(_)).WillByDefault([this](std::chrono::milliseconds) { enabled_ = true; });
   ON_CALL(*this, enableHRTimer(_)).WillByDefault([this](std::chrono::microseconds) { enabled_ = true; });
+  ON_CALL(*this, enableTimerAt(_)).WillByDefault([this](MonotonicTime) { enabled_ = true; });
   ON_CALL(*this, disableTimer()).WillByDefault([this] { enabled_ = false; });
   ON_CALL(*this, enabled()).WillByDefault(ReturnPointee(&enabled_));
 }

@@ -61,6 +61,21 @@ TEST_F(SimulatedTimeSystemTest, BothClocksAdvanceTogether) {
   EXPECT_EQ(2ms, time_.systemTime().time_since_epoch());
 }
 
+TEST_F(SimulatedTimeSystemTest, TimeStopsAtItsEnd) {
+  constexpr MonotonicTime kEnd = MonotonicTime::max() - 1ns;
+  time_.advanceTimeAndRun(1h);
+  time_.advanceTimeAndRun(std::chrono::microseconds::max());
+  EXPECT_EQ(kEnd, time_.monotonicTime());
+  time_.advanceTimeAsync(std::chrono::microseconds::max());
+  time_.setMonotonicTime(MonotonicTime::max());
+  time_.advanceTimeAndRun(1us);
+  EXPECT_EQ(kEnd, time_.monotonicTime());
+  time_.setSystemTime(SystemTime::max());
+  EXPECT_EQ(SystemTime::max(), time_.systemTime());
+  time_.setSystemTime(SystemTime::min());
+  EXPECT_LT(time_.systemTime(), SystemTime());
+}
+
 TEST_F(SimulatedTimeSystemTest, TimersOfTwoDispatchersFireInTheOrderOfDeadlines) {
   TimerPtr a = recorder(*dispatcher_, "first 10");
   TimerPtr b = recorder(*second_, "second 5");

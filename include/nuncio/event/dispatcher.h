@@ -72,9 +72,9 @@ struct DispatcherOptions {
 //   timer->enableTimer(std::chrono::seconds(1));
 //   dispatcher->run(RunType::RunUntilExit);
 //
-// An iteration: poll; file events and signals; due timers; what was scheduled for this iteration by the one before;
-// then, in turns, what was scheduled in this one, continuations of futures, deferred deletion, and a batch of posts.
-// docs/event_loop.md has the picture.
+// An iteration: poll; file events and signals; due timers that were armed before it, those armed with 0 included; what
+// was scheduled for this iteration by the one before; then, in turns, what was scheduled in this one, continuations of
+// futures, deferred deletion, and a batch of posts. docs/event_loop.md has the picture.
 //
 // Threads: post, deleteInDispatcherThread, exit, handle, isThreadSafe, name and timeSource from any thread; all else
 // from the thread that runs the loop (before the first run: any one thread). Use from a wrong thread breaks the
@@ -112,7 +112,8 @@ public:
 
   // Calls back when `fd` is ready for `events` (FileReadyType bits, may be 0). Errors, each with the fd and the cause:
   // InvalidArgument for a negative or closed fd, one that cannot be polled (a regular file), a null callback, unknown
-  // bits; ResourceExhausted at the kernel's limits of watches or memory. See FileEvent for the duties of the caller.
+  // bits; ResourceExhausted at the kernel's limits of watches or memory, and for more than 65,535 events on an fd. See
+  // FileEvent for the duties of the caller.
   virtual absl::StatusOr<FileEventPtr> createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
                                                        uint32_t events) = 0;
 

@@ -3,6 +3,8 @@
 #include <chrono>
 #include <memory>
 
+#include "nuncio/common/time.h"
+
 namespace nuncio {
 
 // Timer: calls back once, on the dispatcher's thread, when a duration has passed.
@@ -21,14 +23,18 @@ public:
   virtual ~Timer() = default;
 
   // Arms the timer, or moves it when it is armed: it fires once `delay` has passed from now, and up to about 1 ms later
-  // so that timers share wake-ups; 0 fires when the loop next looks at its timers: in the same iteration when a
-  // descriptor's or a signal's callback arms it, otherwise in the next. `delay` is >= 0, and clamped to 68 years; a
-  // negative one breaks the contract: fatal in debug, refused with an error in the log in release.
+  // so that timers share wake-ups. It never fires in the iteration that arms it, whatever arms it there; 0 fires in the
+  // next one. `delay` is >= 0, and clamped to 68 years; a negative one breaks the contract: fatal in debug, refused
+  // with an error in the log in release.
   virtual void enableTimer(std::chrono::milliseconds delay) = 0;
 
   // As enableTimer, in microseconds, and more punctual: up to 33 us later, so that these timers too share wake-ups,
   // plus what the kernel takes to wake a thread.
   virtual void enableHRTimer(std::chrono::microseconds delay) = 0;
+
+  // As enableHRTimer, for a point in time: of the dispatcher's timeSource(). One that has passed is like a delay of 0;
+  // one more than 68 years ahead is clamped.
+  virtual void enableTimerAt(MonotonicTime deadline) = 0;
 
   // Does nothing when the timer is not armed.
   virtual void disableTimer() = 0;
