@@ -147,7 +147,11 @@ private:
 TEST_F(LoggingTest, ForkWaitsForALineSoThatTheChildFindsNoSinkLocked) {
   const auto sink = std::make_shared<StandingSink>();
   const std::vector<spdlog::sink_ptr> former = std::exchange(logger(LogLayer::Exe).sinks(), {sink});
-  std::thread other([] { NUNCIO_LOG(Exe, info, "a line that takes long"); });
+  Notification forked;  // the threads stay until then: a child with ended ones that nobody joined is a leak to TSan
+  std::thread other([&forked] {
+    NUNCIO_LOG(Exe, info, "a line that takes long");
+    EXPECT_TRUE(forked.wait());
+  });
   ASSERT_TRUE(sink->reached.wait());
   std::atomic<bool> going_on{false};
   // Handlers that are registered last run first: the line ends when the fork has begun.
@@ -157,11 +161,13 @@ TEST_F(LoggingTest, ForkWaitsForALineSoThatTheChildFindsNoSinkLocked) {
     EXPECT_TRUE(forking.wait());
     going_on = true;
     sink->go_on.notify();
+    EXPECT_TRUE(forked.wait());
   });
   const pid_t child = startChild([&going_on] {
     CHILD_CHECK(going_on);
     NUNCIO_LOG(Exe, info, "the child's");
   });
+  forked.notify();
   EXPECT_EQ("", waitForChild(child));
   other.join();
   waker.join();
