@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <new>
 #include <sys/types.h>
-#include <type_traits>
 
 #include "absl/status/statusor.h"
 
@@ -50,15 +49,14 @@ private:
   EventPtr raw_event_;
   FileReadyCb cb_;
   const int fd_;
-  // Which file the number stood for. Eventfds, timerfds and their like share one inode: where one of them has taken the
-  // number of another, this cannot tell.
+  // For debug builds, which file the number stood for. Eventfds, timerfds and their like share one inode: where one of
+  // them has taken the number of another, this cannot tell.
   struct Identity {
     dev_t device = 0;
     ino_t inode = 0;
     uint32_t fork_generation = 0;  // children may have closed what they inherited
   };
-  struct Nothing {};
-  [[no_unique_address]] std::conditional_t<assert_internal::kDebug, Identity, Nothing> identity_;
+  Identity identity_;
   const bool edge_;
   uint8_t enabled_ = 0;
   uint8_t activated_ = 0;

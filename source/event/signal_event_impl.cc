@@ -309,9 +309,7 @@ absl::Status SignalEventImpl::reopenAfterFork(Loop& loop) {
   return listeners != nullptr ? listeners->reopen(loop) : absl::OkStatus();
 }
 
-void SignalEventImpl::reportFailedDescriptor(Loop& loop) {
-  SignalListeners::get().reportFailedDescriptor(loop);
-}
+void SignalEventImpl::reportFailedDescriptor(Loop& loop) { SignalListeners::get().reportFailedDescriptor(loop); }
 
 void SignalEventImpl::stopAll(Loop& loop) {
   if (SignalListeners* const listeners = SignalListeners::peek(); listeners != nullptr) {
