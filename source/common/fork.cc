@@ -75,6 +75,9 @@ public:
     }
     list_lock_.lock();
     for (ForkAware* object = first_; object != nullptr; object = object->next_) {
+      if (object->lock_ != nullptr) {
+        object->lock_->lock();
+      }
       object->beforeFork();
     }
     sigset_t all;
@@ -84,7 +87,9 @@ public:
 
   static void after() ABSL_NO_THREAD_SAFETY_ANALYSIS {  // as above
     for (ForkAware* object = first_; object != nullptr; object = object->next_) {
-      object->afterFork();
+      if (object->lock_ != nullptr) {
+        object->lock_->unlock();
+      }
     }
     list_lock_.unlock();
     --depth;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "nuncio/common/mutex.h"
 #include "nuncio/common/no_fork.h"
 
 // All that this library does about fork(). A child has one thread, the copy of the one that forked, and a copy of the
@@ -16,21 +17,15 @@
 // those that a program registers for what it does before a fork, and before those for what it does after.
 namespace nuncio {
 
-// ForkAware: an object that takes part in forks from watchForks() to unwatchForks(), which is the time in which its
-// functions may be called: to be called when it is complete, and while it is still.
+// ForkAware: an object that takes part in forks between watchForks(), to be called at the end of its constructor, and
+// unwatchForks(), first thing in its destructor. Its lock is never held while another one's is taken: forks take them
+// in no order that is known.
 class ForkAware {
 public:
-  ForkAware() = default;
+  // `lock`: held over forks; null: there is none. It may be a member of the derived class.
+  explicit ForkAware(Mutex* lock = nullptr) : lock_(lock) {}
   ForkAware(const ForkAware&) = delete;
   ForkAware& operator=(const ForkAware&) = delete;
-
-  // Takes its lock, if it has one. Any thread: the one that forks.
-  virtual void beforeFork() = 0;
-  // In the child, while all objects are still locked: gives up what was of threads that are not there. No signal is
-  // handled meanwhile.
-  virtual void afterForkInChild() = 0;
-  // In both processes: gives its lock back.
-  virtual void afterFork() = 0;
 
   void watchForks();
   void unwatchForks();
@@ -40,6 +35,13 @@ protected:
 
 private:
   friend class Forks;
+  // Under the lock, on the thread that forks.
+  virtual void beforeFork() {}
+  // In the child, while all objects are still locked, and no signal is handled: gives up what was of threads that are
+  // not there.
+  virtual void afterForkInChild() {}
+
+  Mutex* const lock_;
   ForkAware* previous_ = nullptr;
   ForkAware* next_ = nullptr;
 };

@@ -18,10 +18,11 @@ void Mutex::lockContended() {
   }
 }
 
-void CondVar::wait(Mutex& mutex) { condition_.wait(mutex); }
-
-bool CondVar::waitFor(Mutex& mutex, std::chrono::nanoseconds timeout) {
-  return condition_.wait_for(mutex, timeout) == std::cv_status::no_timeout;
+void CondVar::wait(Mutex& mutex) {
+  const uint32_t before = notifications_.load(std::memory_order_relaxed);  // what changes later notifies later
+  mutex.unlock();
+  notifications_.wait(before, std::memory_order_relaxed);
+  mutex.lock();
 }
 
 }  // namespace nuncio

@@ -155,7 +155,8 @@ void DispatcherImpl::operator delete(DispatcherImpl* dispatcher, std::destroying
 DispatcherImpl::~DispatcherImpl() {
   loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
   shutdown();
-  loop_->setEnded();  // also where it runs, which breaks the contract
+  SignalEventImpl::stopAll(*loop_);  // again, where it runs, which breaks the contract
+  loop_->setEnded();
   wake_event_.reset();
   alarm_.reset();
   // What was deferred since, or is left over where shutdown() gave up.
@@ -163,8 +164,7 @@ DispatcherImpl::~DispatcherImpl() {
     clearDeferredDeleteList();
   }
   loop_->setBatch(nullptr);
-  loop_->clearAtEnd(ready_);
-  loop_->closed = true;
+  loop_->dispatcherGone(ready_);
   tasks_->dispatcherGone();
 }
 
@@ -286,7 +286,7 @@ void DispatcherImpl::run(RunType type) {
 
 bool DispatcherImpl::failed() {
   if (SignalEventImpl::descriptorFailed()) [[unlikely]] {
-    SignalEventImpl::reportFailedDescriptor(*loop_);
+    SignalEventImpl::reportFailedDescriptor();
   }
   return posts_->failed();
 }
@@ -456,7 +456,6 @@ void DispatcherImpl::runTimers(uint64_t mark, uint64_t due_at) {
   }
   loop_->setApproximateTime(time);
   const uint64_t now = nanoseconds(time);
-  const uint64_t fired = stats_.timers_fired;
   loop_->timers.beginRound();
   Budget budget = newBudget();
   while (TimerQueue::Node* const node = loop_->timers.popDue(now, mark)) {
@@ -468,7 +467,7 @@ void DispatcherImpl::runTimers(uint64_t mark, uint64_t due_at) {
       return;
     }
   }
-  if (loop_->timers.endRound(/*popped=*/stats_.timers_fired != fired)) {
+  if (loop_->timers.endRound()) {
     loop_->timer_due = true;
   }
 }

@@ -138,9 +138,8 @@ absl::StatusOr<EventBasePtr> newEventBase() {
   });
   if (!survived) {
     return absl::ResourceExhaustedError(
-        "no descriptors for a dispatcher: other threads took those that it needs; raise the limit of open files "
-        "(ulimit "
-        "-n)");
+        "no descriptors for a dispatcher: other threads took those that it needs; raise the limit of open "
+        "files (ulimit -n)");
   }
   if (base == nullptr) {
     return absl::ResourceExhaustedError("libevent could not create an event_base on epoll (descriptors, memory?)");

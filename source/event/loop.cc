@@ -45,12 +45,19 @@ void Loop::releaseShared() {
   }
 }
 
-void Loop::clearAtEnd(WorkList& list) {
+void Loop::dispatcherGone(WorkList& ready) {
   const NoFork no_fork;
   const MutexLock lock(end_lock_);
-  while (!list.empty()) {
-    list.takeFirst();
+  while (!ready.empty()) {
+    ready.takeFirst();
   }
+  closed = true;
+}
+
+bool Loop::beginRun() {
+  int nobody = 0;
+  return running_thread_.compare_exchange_strong(nobody, threadNumber(), std::memory_order_acquire,
+                                                 std::memory_order_relaxed);
 }
 
 void Loop::bindToThread() {
@@ -60,12 +67,10 @@ void Loop::bindToThread() {
 
 // Outside of runs, too, the thread that made it, or ran it last, may be at work on it; one that has ended is not.
 void Loop::beforeFork() {
-  if (inRun()) {
-    thread_left_behind_ = thread_.load(std::memory_order_relaxed) != std::this_thread::get_id();
-    return;
-  }
-  const int number = thread_number_.load(std::memory_order_relaxed);
-  thread_left_behind_ = number != threadNumber() && ::syscall(SYS_tgkill, ::getpid(), number, /*signal: none*/ 0) == 0;
+  const int running = running_thread_.load(std::memory_order_relaxed);
+  const int number = running != 0 ? running : thread_number_.load(std::memory_order_relaxed);
+  const auto exists = [number] { return ::syscall(SYS_tgkill, ::getpid(), number, /*signal: none*/ 0) == 0; };
+  thread_left_behind_ = number != threadNumber() && (running != 0 || exists());
 }
 
 void Loop::afterForkInChild() {
@@ -80,6 +85,9 @@ void Loop::afterForkInChild() {
   }
   base_inherited_ = objects_inherited_ = true;
   thread_number_.store(threadNumber(), std::memory_order_relaxed);
+  if (running_thread_.load(std::memory_order_relaxed) != 0) {
+    running_thread_.store(threadNumber(), std::memory_order_relaxed);
+  }
   if (batch_ != nullptr) {
     batch_->giveUpUnfinished();
   }

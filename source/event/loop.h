@@ -33,8 +33,8 @@ namespace nuncio {
 // state; DispatcherImpl has the iteration that works on it.
 //
 // A loop has ended when it was shut down: its handles may then be destroyed on several threads at once. It is lost in
-// the child of a fork when its thread was left in the parent, in the midst of whatever it was doing with it: nothing of
-// it is touched any more, nor freed.
+// the child of a fork when its thread was left in the parent, in the midst of whatever it was doing with it: none of
+// its structures is touched any more, nor freed.
 //
 // Threads: the dispatcher's, unless said otherwise. Lifetime: counted, by the dispatcher and the handles.
 class Loop final : private ForkAware {
@@ -57,10 +57,10 @@ public:
   static void setRunningHere(const Loop* loop) { running_here_ = loop; }
 
   // Whether a run is under way.
-  bool inRun() const { return in_run_.load(std::memory_order_acquire); }
+  bool inRun() const { return running_thread_.load(std::memory_order_acquire) != 0; }
   // False when a run is under way already.
-  bool beginRun() { return !in_run_.exchange(true, std::memory_order_acquire); }
-  void endRun() { in_run_.store(false, std::memory_order_release); }
+  bool beginRun();
+  void endRun() { running_thread_.store(0, std::memory_order_release); }
 
   // In debug builds, fatal on a wrong thread.
   void checkThread(const char* operation) const {
@@ -85,8 +85,8 @@ public:
     }
   }
   bool ended() const { return ended_; }
-  // Empties a list of what has to do with handles that other threads may be destroying.
-  void clearAtEnd(WorkList& list);
+  // Empties `ready`, which has handles that other threads may be destroying.
+  void dispatcherGone(WorkList& ready);
   bool lost() const { return lost_; }
   // The same while the child is told, when some are lost that do not know it yet.
   bool leftBehind() const { return lost_ || thread_left_behind_; }
@@ -221,7 +221,6 @@ private:
   // ForkAware
   void beforeFork() override;
   void afterForkInChild() override;
-  void afterFork() override {}
 
   static constexpr const char* kWrongThread =
       "used on a wrong thread; hand the work over with Dispatcher::post() or PostHandle::post()";
@@ -303,8 +302,9 @@ private:
   FastClock fast_clock_;
   EventBasePtr base_;
   std::atomic<std::thread::id> thread_{};
-  std::atomic<bool> in_run_{false};  // release/acquire: a destructor on another thread comes after the last iteration
-  // The kernel's, of the thread that made it, or ran it last. Relaxed: it says nothing about other memory.
+  // Threads, as the kernel numbers them. The one that is in a run, or 0; release/acquire: a destructor on another
+  // thread comes after the last iteration. And the one that made the loop, or ran it last; relaxed.
+  std::atomic<int> running_thread_{0};
   std::atomic<int> thread_number_{0};
   // Plain until the loop has ended, and atomic from then on.
   uint32_t references_ = 0;

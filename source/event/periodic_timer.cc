@@ -20,7 +20,7 @@ constexpr std::chrono::microseconds kMaxPeriod = std::chrono::hours(24 * 365 * 6
 struct PeriodicTimer::Beats {
   void beat() {
     const MonotonicTime now = dispatcher.timeSource().monotonicTime();
-    const auto missed = std::max<int64_t>((now - next) / period, 0);
+    const auto missed = (now - next) / period;  // timers are never early
     next += missed * period;
     armNext();
     cb(static_cast<uint64_t>(missed));  // it may stop the timer, start it anew, or destroy it, but not this
@@ -41,8 +41,7 @@ struct PeriodicTimer::Beats {
 };
 
 PeriodicTimer::PeriodicTimer(Dispatcher& dispatcher, PeriodicTimerCb cb) {
-  NUNCIO_CONTRACT(cb != nullptr, dispatcher.name(), "PeriodicTimer::PeriodicTimer", "null callback");
-  if (cb == nullptr) {
+  if (!NUNCIO_CONTRACT(cb != nullptr, dispatcher.name(), "PeriodicTimer::PeriodicTimer", "null callback")) {
     cb = [](uint64_t) {};
   }
   auto beats = std::make_unique<Beats>(Beats{dispatcher, dispatcher.handle(), std::move(cb)});

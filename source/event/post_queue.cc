@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -108,7 +109,8 @@ absl::StatusOr<std::shared_ptr<PostQueue>> PostQueue::create(std::string name) {
   return std::shared_ptr<PostQueue>(new PostQueue(std::move(name), *std::move(fd)));
 }
 
-PostQueue::PostQueue(std::string name, FileDescriptor wake_fd) : name_(std::move(name)), wake_fd_(std::move(wake_fd)) {
+PostQueue::PostQueue(std::string name, FileDescriptor wake_fd)
+    : ForkAware(&lock_), name_(std::move(name)), wake_fd_(std::move(wake_fd)) {
   watchForks();
 }
 
@@ -219,7 +221,7 @@ bool PostQueue::post(PostCb& cb) {
   if (wake_loop) {
     wakeups_.fetch_add(1, std::memory_order_relaxed);  // a statistic
     wake();
-    static_cast<void>(failed());  // has it said
+    static_cast<void>(failed());  // which logs it, where the wake-up failed
     leaving_.fetch_sub(1, std::memory_order_release);
   }
   return true;

@@ -31,10 +31,10 @@ namespace nuncio {
 // found nothing to do. The eventfd is registered edge-triggered, where each write is an event of its own, so that
 // nobody ever has to read it.
 //
-// Threads: post, wake, requestExit, keepRunning, stopKeeping, closed, name from any; the rest from the loop's.
-// Lifetime: shared by the dispatcher and its PostHandles; it works without the dispatcher once closed. A run and the
-// destructor wait for those who are still on their way out of post() or requestExit(), though what they did may have
-// ended the loop.
+// Threads: post, refuse, wake, fail, failed, requestExit, keepRunning, stopKeeping, closed, name from any; the rest
+// from the loop's. Lifetime: shared by the dispatcher and its PostHandles; it works without the dispatcher once closed.
+// A run and the destructor wait for those who are still on their way out of post() or requestExit(), though what they
+// did may have ended the loop.
 class PostQueue final : private ForkAware {
 public:
   // Before each capture: the address of its type's operations, and how far the record is.
@@ -233,10 +233,8 @@ private:
   bool postFromLoopSlowly(PostCb& cb);
   bool reportFailedWake(int error) noexcept;  // true
 
-  // ForkAware
-  void beforeFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.lock(); }  // given back by afterFork()
+  // ForkAware, under the lock
   void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS;
-  void afterFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.unlock(); }
 
   const std::string name_;
   FileDescriptor wake_fd_;

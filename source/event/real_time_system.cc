@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <cstdint>
 #include <new>
 #include <sys/timerfd.h>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/time_system.h"
 #include "source/common/errno_status.h"
+#include "source/common/fork.h"
 #include "source/common/made_once.h"
 
 namespace nuncio {
@@ -40,6 +42,9 @@ public:
     if (latest >= set_to_) {
       return;  // it rings before; the loop sets it anew then
     }
+    if (process_ != forkGeneration()) [[unlikely]] {
+      return;  // it is the parent's as well, who relies on it; the loop makes another before it polls
+    }
     set_to_ = latest;
     const int64_t nanoseconds = latest.time_since_epoch().count();
     itimerspec spec{};
@@ -60,6 +65,7 @@ private:
 
   const FileDescriptor fd_;  // outlives its event
   const PostHandle posts_;
+  const uint32_t process_ = forkGeneration();
   FileEventPtr event_;
   MonotonicTime set_to_ = MonotonicTime::max();
   bool rang_ = false;

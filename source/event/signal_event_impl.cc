@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -39,7 +40,8 @@ void wakeSignalFd() {
   if (const int fd = signal_fd.load(std::memory_order_seq_cst); fd >= 0) {
     const int saved_errno = errno;
     const uint64_t one = 1;
-    if (::write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN) {  // EAGAIN: it is readable as it is
+    // Not write(), where a thread can be cancelled: this may interrupt what must not be left. EAGAIN: it is readable.
+    if (::syscall(SYS_write, fd, &one, sizeof(one)) < 0 && errno != EAGAIN) {
       signal_descriptor_error.store(errno, std::memory_order_relaxed);
     }
     errno = saved_errno;
@@ -153,16 +155,15 @@ public:
     }
   }
 
-  void reportFailedDescriptor(Loop& loop) {
+  // Has the owner end its run, which may be asleep, since what failed should have woken it.
+  void reportFailedDescriptor() {
     const NoFork no_fork;
     const MutexLock lock(lock_);
-    if (owner_ != nullptr && owner_ != &loop) {
-      return;  // it will see for itself
-    }
     const int fd = signal_fd.exchange(-1, std::memory_order_relaxed);  // the next to listen opens another
     const int error = signal_descriptor_error.exchange(0, std::memory_order_relaxed);
     if (owner_ != nullptr) {
       owner_->posts->fail("write, for a signal,", fd, error);
+      owner_->posts->wake();
     }
   }
 
@@ -188,10 +189,9 @@ private:
   ~SignalListeners() override { unwatchForks(); }
 
   // ForkAware. No thread is in the midst of it: see above.
-  void beforeFork() override {}
-  void afterFork() override {}
   void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    pending_signals.store(0, std::memory_order_relaxed);  // the parent's
+    pending_signals.store(0, std::memory_order_relaxed);  // the parent's, as the error is
+    signal_descriptor_error.store(0, std::memory_order_relaxed);
     if (inherited_fd_ < 0) {
       inherited_fd_ = signal_fd.exchange(-1, std::memory_order_relaxed);
     }
@@ -279,11 +279,11 @@ absl::StatusOr<SignalEventPtr> SignalEventImpl::create(Loop& loop, int signal, S
     return absl::InvalidArgumentError(absl::StrCat("signal ", signal, ": no signal that can be caught"));
   }
   if (isFault(signal)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("signal ", signal, " (SIG", sigabbrev_np(signal),
-                     "): a fault of the thread that runs; when a handler "
-                     "returns, the instruction that failed runs again, and the loop never gets to a callback. To see "
-                     "what a loop was at when the program crashed, use installCrashHandler()"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "signal ", signal, " (SIG", sigabbrev_np(signal),
+        "): a fault of the thread that runs; when a handler returns, the instruction that failed runs again, "
+        "and the loop never gets to a callback. To see what a loop was at when the program crashed, use "
+        "installCrashHandler()"));
   }
   if (loop.lost()) {
     return lostStatus(loop.name());
@@ -309,7 +309,7 @@ absl::Status SignalEventImpl::reopenAfterFork(Loop& loop) {
   return listeners != nullptr ? listeners->reopen(loop) : absl::OkStatus();
 }
 
-void SignalEventImpl::reportFailedDescriptor(Loop& loop) { SignalListeners::get().reportFailedDescriptor(loop); }
+void SignalEventImpl::reportFailedDescriptor() { SignalListeners::get().reportFailedDescriptor(); }
 
 void SignalEventImpl::stopAll(Loop& loop) {
   if (SignalListeners* const listeners = SignalListeners::peek(); listeners != nullptr) {

@@ -33,8 +33,8 @@ public:
 
   // Whether the handler's write to the eventfd has failed. Any thread.
   static bool descriptorFailed() { return signal_descriptor_error.load(std::memory_order_relaxed) != 0; }
-  // Then: has the loop end its run, if it is the one that listens.
-  static void reportFailedDescriptor(Loop& loop);
+  // Then: has the loop that listens end its run. Any thread.
+  static void reportFailedDescriptor();
 
 private:
   friend class Loop;

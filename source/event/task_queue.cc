@@ -12,13 +12,9 @@ namespace nuncio {
 
 // What other threads need.
 struct TaskQueue::Remote final : ForkAware {
-  explicit Remote(const PostHandle& handle) : posts(handle) { watchForks(); }
+  // A visit that another thread was on at a fork goes on for ever in the child.
+  explicit Remote(const PostHandle& handle) : ForkAware(&lock), posts(handle) { watchForks(); }
   ~Remote() override { unwatchForks(); }
-
-  // ForkAware. A visit that another thread was on goes on for ever in the child.
-  void beforeFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock.lock(); }  // given back by afterFork()
-  void afterForkInChild() override {}
-  void afterFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock.unlock(); }
 
   const PostHandle posts;
   Mutex lock;

@@ -46,7 +46,7 @@ void TimerImpl::enableTimerAt(MonotonicTime when) {
 }
 
 void TimerImpl::disableTimer() {
-  loop_->checkThread("Timer::disableTimer");
+  loop_->checkThread("Timer::disableTimer");  // not whether it is lost: these are two plain numbers
   loop_->timers.disarm(*this);
 }
 

@@ -37,7 +37,7 @@ void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) 
     file(node);
     return;
   }
-  // When its slot comes later, refileSlot files it anew then. Otherwise it moves, soon: a branch here could not be
+  // When its slot comes later, it is filed anew then. Otherwise it moves, soon: a branch here could not be
   // foretold, and would wait for the timer to come from memory.
   const uint64_t tick = deadline >> kTickBits;
   const uint32_t slot = tick > current_tick_ ? slotFor(tick) : 0;
@@ -98,6 +98,7 @@ TimerQueue::Node* TimerQueue::popDue(uint64_t now, uint64_t mark) {
       removeFromCurrentTick(*node);
       disarm(*node);
       ++piece_left_;
+      popped_ = true;
       return node;
     }
     if (!advance(node != nullptr, now)) {
@@ -307,8 +308,8 @@ void TimerQueue::takePiece(uint32_t place) {
   }
 }
 
-bool TimerQueue::endRound(bool popped) {
-  if (popped) {
+bool TimerQueue::endRound() {
+  if (popped_) {
     in_vain_ = false;
   } else if (in_vain_ && limit_ == kNever && piece_left_ > 0) {
     in_vain_ = !tidy();

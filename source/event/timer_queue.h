@@ -107,10 +107,12 @@ public:
   uint64_t orderMark() const { return next_order_; }
 
   // Begins a round of popDue(), and so allows it another piece of a slot.
-  void beginRound() { piece_left_ = piece_; }
-  // Ends it; `popped`: whether it popped any. True when there is work left that the next round is to go on with at
-  // once.
-  bool endRound(bool popped);
+  void beginRound() {
+    piece_left_ = piece_;
+    popped_ = false;
+  }
+  // Ends it. True when there is work left that the next round is to go on with at once.
+  bool endRound();
 
   // Disarms and returns the next timer that is due at `now` and was armed before `mark`; null when there is none, or
   // when it has to wait for the next round.
@@ -213,6 +215,7 @@ private:
   bool pouring_ = false;           // the same for the slot of the current tick
   // What is in these two is not due before this, and so what is before this need not wait for them.
   uint64_t limit_ = kNever;
+  bool popped_ = false;   // any, in this round
   bool in_vain_ = false;  // timers were met that had been disarmed, and nobody has tidied up since
 
   std::vector<Entry> run_;         // of the slots emptied last

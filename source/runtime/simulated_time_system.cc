@@ -47,7 +47,7 @@ class SimulatedTimeSystem::Impl final : public std::enable_shared_from_this<Impl
 public:
   class SimulatedAlarm;
 
-  Impl() { watchForks(); }
+  Impl() : ForkAware(&lock_) { watchForks(); }
   ~Impl() override { unwatchForks(); }
 
   MonotonicTime now() const { return MonotonicTime(std::chrono::nanoseconds(now_.load(std::memory_order_acquire))); }
@@ -72,13 +72,8 @@ public:
   std::atomic<int64_t> system_offset_{0};       // from the monotonic clock; relaxed: it guards nothing
 
 private:
-  // ForkAware
-  void beforeFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.lock(); }  // given back by afterFork()
-  void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    ::new (&changed_) CondVar;  // nobody waits any more, and it has a lock
-    forked_ = true;
-  }
-  void afterFork() override ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.unlock(); }
+  // ForkAware, under the lock
+  void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS { forked_ = true; }
 
   // Of a loop on another thread, in a posted callback. All under lock_.
   struct Hold {

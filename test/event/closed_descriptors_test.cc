@@ -271,6 +271,23 @@ TEST(ClosedDescriptorsTest, ABusyPollingLoopDoesNotSpin) {
             }));
 }
 
+TEST(ClosedDescriptorsTest, TheLoopThatListensIsWokenByTheNextThatRuns) {
+  EXPECT_EQ("", runInChild([] {
+              LogCapture log(LogLayer::Event);
+              World world;
+              std::thread owner([&world] { world.dispatcher->run(RunType::RunUntilExit); });
+              while (!asleep) {
+                std::this_thread::yield();
+              }
+              CHILD_CHECK(world.closeThose("eventfd", true) == 1);
+              CHILD_CHECK(raise(SIGUSR1) == 0);  // which cannot wake it
+              createDispatcher({.name = "other"})->run(RunType::NonBlock);
+              owner.join();
+              CHILD_CHECK(errorsIn(log) == 1);
+              CHILD_CHECK(log.contains("robbed"));
+            }));
+}
+
 TEST(ClosedDescriptorsTest, AListenerThatComesAfterThatGetsADescriptorOfItsOwn) {
   EXPECT_EQ("", runInChild([] {
               LogCapture log(LogLayer::Event);

@@ -20,6 +20,7 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/lifetime_guard.h"
+#include "nuncio/event/periodic_timer.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "nuncio/runtime/worker_pool.h"
 #include "test/test_support/child_process.h"
@@ -112,6 +113,12 @@ std::vector<Operation> creating() {
       {"createSimulatedAlarm", 0,
        [](World& world) { return endOf(world.time.createAlarm(*world.simulated).status()); }},
       {"createAPoolOfTwo", 10, [](World&) { return endOf(WorkerPool::create({.threads = 2}).status()); }},
+      {"PeriodicTimer", 0,
+       [](World& world) {
+         PeriodicTimer timer(*world.dispatcher, [](uint64_t) {});
+         timer.start(1h);
+         return doneIf(timer.running());
+       }},
       {"createTimer", 0, [](World& world) { return doneIf(world.dispatcher->createTimer([] {}) != nullptr); }},
       {"createSchedulableCallback", 0,
        [](World& world) { return doneIf(world.dispatcher->createSchedulableCallback([] {}) != nullptr); }},
@@ -144,7 +151,9 @@ std::vector<Operation> useOfWhatIsThere() {
          world.timer->enableTimer(1ms);
          world.timer->enableHRTimer(1us);
          world.dispatcher->run(RunType::Block);
-         return doneIf(world.calls == 1);
+         world.timer->enableTimerAt(MonotonicTime());
+         world.dispatcher->run(RunType::Block);
+         return doneIf(world.calls == 2);
        }},
       {"schedule", 0,
        [](World& world) {

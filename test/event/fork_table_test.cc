@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/event/periodic_timer.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/promise.h"
 #include "nuncio/future/shared_future.h"
@@ -39,6 +40,7 @@ struct Things {
   NoDump tracked;
   DispatcherPtr dispatcher;
   TimerPtr timer;
+  std::unique_ptr<PeriodicTimer> periodic;
   std::vector<TimerPtr> timers;  // that are armed again and again
   FileEventPtr file_event;
   SchedulableCallbackPtr scheduled;
@@ -54,6 +56,7 @@ struct Things {
     dispatcher = createDispatcher({.name = name});
     timer = dispatcher->createTimer([] {});
     timer->enableTimer(1h);
+    periodic = std::make_unique<PeriodicTimer>(*dispatcher, [](uint64_t) {});
     for (int i = 0; i < 500; ++i) {
       timers.push_back(dispatcher->createTimer([] {}));
     }
@@ -129,6 +132,25 @@ const Operation kOperations[] = {
     {"Dispatcher::~Dispatcher", [](Things& things, bool) { things.dispatcher.reset(); }, true},
     {"Timer::enableTimer", [](Things& things, bool) { things.timer->enableTimer(1ms); }},
     {"Timer::enableHRTimer", [](Things& things, bool) { things.timer->enableHRTimer(1us); }},
+    {"Timer::enableTimerAt",
+     [](Things& things, bool lost) {
+       things.timer->disableTimer();
+       things.timer->enableTimerAt(things.dispatcher->timeSource().monotonicTime() + 1h);
+       CHILD_CHECK(things.timer->enabled() != lost);
+     }},
+    {"PeriodicTimer::PeriodicTimer, start, running, ~PeriodicTimer",
+     [](Things& things, bool lost) {
+       PeriodicTimer timer(*things.dispatcher, [](uint64_t) {});
+       timer.start(1h);
+       CHILD_CHECK(timer.running() != lost);
+     }},
+    {"PeriodicTimer::start, made before",
+     [](Things& things, bool lost) {
+       things.periodic->stop();
+       things.periodic->start(1h);
+       CHILD_CHECK(things.periodic->running() != lost);
+     }},
+    {"PeriodicTimer::~PeriodicTimer, made before", [](Things& things, bool) { things.periodic.reset(); }},
     {"Timer::disableTimer", [](Things& things, bool) { things.timer->disableTimer(); }},
     {"Timer::enabled", [](Things& things, bool) { things.timer->enabled(); }},
     {"Timer::~Timer", [](Things& things, bool) { things.timer.reset(); }},

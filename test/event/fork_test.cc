@@ -1,5 +1,6 @@
 // Dispatchers across fork(): the child's goes on to work with kernel objects of its own, the parent's is unharmed.
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -11,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "nuncio/common/file_descriptor.h"
 #include "nuncio/common/no_fork.h"
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/runtime/simulated_time_system.h"
@@ -183,6 +185,37 @@ TEST_F(ForkTest, ParentsTimersAreUnharmedByTheChilds) {
             }));
   dispatcher_->run(RunType::Block);
   EXPECT_EQ(1, calls);
+}
+
+// Without the mending, the parent's timer comes in an hour: at the end of its run the child set the alarm that they
+// share.
+TEST_F(ForkTest, AlarmOfTheParentIsUnharmedByAChildThatLeavesTheRun) {
+  pid_t child = -1;
+  std::array<int, 2> pipe{};
+  ASSERT_EQ(0, ::pipe(pipe.data()));
+  const FileDescriptor read_end(pipe[0]);
+  const FileDescriptor write_end(pipe[1]);
+  TimerPtr due = dispatcher_->createTimer([&] { dispatcher_->exit(); });
+  SchedulableCallbackPtr alarm_is_set =
+      dispatcher_->createSchedulableCallback([&] { EXPECT_EQ(1, ::write(write_end.get(), "x", 1)); });
+  TimerPtr fork_now = dispatcher_->createTimer([&] {
+    child = fork();
+    if (child != 0) {
+      due->enableTimer(300ms);
+      alarm_is_set->scheduleNextIteration();
+      return;
+    }
+    char byte = 0;
+    EXPECT_EQ(1, ::read(read_end.get(), &byte, 1));
+    due->enableTimer(1h);
+    dispatcher_->exit();
+  });
+  fork_now->enableTimer(1ms);
+  dispatcher_->run(RunType::RunUntilExit);
+  if (child == 0) {
+    _exit(due->enabled() ? 0 : 1);
+  }
+  EXPECT_EQ("", waitForChild(child));
 }
 
 TEST_F(ForkTest, WakesOfTheChildDoNotReachTheParent) {
@@ -454,7 +487,14 @@ TEST_F(ForkTest, WhatKeepsTheParentRunningDoesNotKeepTheChild) {
 
 TEST_F(ForkTest, LoopIsLostOutsideOfItsThreadsRunsTooButNotWhenItsThreadHasEnded) {
   DispatcherPtr ended = createDispatcher({.name = "ended"});
-  std::thread([&] { ended->run(RunType::NonBlock); }).join();
+  pid_t number = 0;
+  std::thread([&] {
+    number = gettid();
+    ended->run(RunType::NonBlock);
+  }).join();
+  while (tgkill(getpid(), number, 0) == 0) {  // the kernel knows it for a moment longer
+    std::this_thread::yield();
+  }
   DispatcherPtr between = createDispatcher({.name = "between"});
   Notification ran;
   Notification go_on;

@@ -27,6 +27,7 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/lifetime_guard.h"
+#include "nuncio/event/periodic_timer.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "nuncio/runtime/worker_pool.h"
 #include "test/test_support/child_process.h"
@@ -174,6 +175,18 @@ std::vector<Operation> creating() {
       {"createSimulatedAlarm", [](World& world) { return endOf(world.time.createAlarm(*world.simulated).status()); }},
       {"createTimer",
        [](World& world) { return endOf(world.dispatcher->createTimer([probe = Probe()] {}) != nullptr); }, true},
+      {"PeriodicTimer",
+       [](World& world) {
+         int beats = 0;
+         PeriodicTimer timer(*world.dispatcher, [&beats, probe = Probe()](uint64_t missed) { beats += 1 + missed; });
+         timer.start(1us);
+         while (beats == 0) {
+           world.dispatcher->run(RunType::NonBlock);
+         }
+         timer.stop();
+         return endOf(!timer.running());
+       },
+       true},
       {"createTimerWithALargeCapture",
        [](World& world) { return endOf(world.dispatcher->createTimer([probe = LargeProbe()] {}) != nullptr); }, true},
       {"createSchedulableCallback",
@@ -299,7 +312,9 @@ std::vector<Operation> callbacks() {
          world.dispatcher->run(RunType::Block);
          world.timer->enableTimer(10ms);
          world.timer->disableTimer();
-         return world.calls == 1 && !world.timer->enabled() ? End::Done : End::Wrong;
+         world.timer->enableTimerAt(MonotonicTime());
+         world.dispatcher->run(RunType::Block);
+         return world.calls == 2 && !world.timer->enabled() ? End::Done : End::Wrong;
        }},
       {"schedule",
        [](World& world) {

@@ -130,11 +130,11 @@ TEST_F(PeriodicTimerTest, MayOutliveItsDispatcherAndThenDoesNothing) {
   timer.start(1ms);
   dispatcher_.reset();
   timer.start(1ms);
+  EXPECT_FALSE(timer.running());
   timer.stop();
-  EXPECT_THAT(times_, IsEmpty());
 }
 
-TEST_F(PeriodicTimerTest, APeriodBeyondTheEndOfTimeIsNoBeat) {
+TEST_F(PeriodicTimerTest, APeriodIsClampedTo68Years) {
   PeriodicTimer timer(*dispatcher_, [this](uint64_t missed) { beat(missed); });
   timer.start(std::chrono::microseconds::max());
   time_.advanceTimeAndRun(std::chrono::microseconds::max());

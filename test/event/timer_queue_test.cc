@@ -35,7 +35,7 @@ protected:
       while (Node* node = queue_.popDue(now, mark)) {
         popped.push_back(node);
       }
-    } while (queue_.endRound(!popped.empty()));
+    } while (queue_.endRound());
     return popped;
   }
 
@@ -174,7 +174,7 @@ protected:
     while (Node* node = queue_.popDue(now, queue_.orderMark())) {
       popped.push_back(node);
     }
-    unfinished_ = queue_.endRound(!popped.empty());
+    unfinished_ = queue_.endRound();
     return popped;
   }
 
@@ -293,12 +293,9 @@ protected:
   void popDue() {
     const uint64_t mark = queue_.orderMark();
     const uint64_t order_mark = order_;
-    bool popped = false;
     do {
-      popped = false;
       queue_.beginRound();
       while (Node* node = queue_.popDue(now_, mark)) {
-        popped = true;
         ASSERT_FALSE(model_.empty());
         const auto [key, index] = *model_.begin();
         ASSERT_EQ(node, timers_[index].get()) << "deadline " << key.first << " at " << now_;
@@ -313,7 +310,7 @@ protected:
         change();
         ASSERT_NO_FATAL_FAILURE(checkWake());
       }
-    } while (queue_.endRound(popped));
+    } while (queue_.endRound());
     ASSERT_TRUE(model_.empty() || model_.begin()->first.first > now_ || model_.begin()->first.second > order_mark);
     ASSERT_EQ(queue_.size(), model_.size());
   }

@@ -38,7 +38,7 @@ public:
 
   MOCK_METHOD(void, enableTimer, (std::chrono::milliseconds delay), (override));
   MOCK_METHOD(void, enableHRTimer, (std::chrono::microseconds delay), (override));
-  MOCK_METHOD(void, enableTimerAt, (MonotonicTime deadline), (override));
+  MOCK_METHOD(void, enableTimerAt, (MonotonicTime when), (override));
   MOCK_METHOD(void, disableTimer, (), (override));
   MOCK_METHOD(bool, enabled, (), (const, override));
 

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
-#include <condition_variable>
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
@@ -59,17 +57,17 @@ private:
 };
 
 // Waits for what another thread changes under a Mutex. The caller holds the mutex, before and after; wake-ups may be
-// spurious, so wait in a loop that asks again.
+// spurious, so wait in a loop that asks again. It has no lock of its own, so that a child of fork can use it.
 class CondVar {
 public:
   void wait(Mutex& mutex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  // False when `timeout` passed first.
-  bool waitFor(Mutex& mutex, std::chrono::nanoseconds timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  void notifyOne() { condition_.notify_one(); }
-  void notifyAll() { condition_.notify_all(); }
+  void notifyAll() {
+    notifications_.fetch_add(1, std::memory_order_relaxed);  // what it is about is seen under the mutex
+    notifications_.notify_all();
+  }
 
 private:
-  std::condition_variable_any condition_;
+  std::atomic<uint32_t> notifications_{0};
 };
 
 }  // namespace nuncio

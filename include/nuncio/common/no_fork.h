@@ -11,7 +11,8 @@ namespace nuncio {
 //
 // Threads: any. Nested scopes cost an increment, the outermost one two atomic operations. Not to be entered under a
 // lock that is itself held over forks (ForkAware), since the two would wait for each other; the other way round is
-// fine. A fork by the scope's own thread does not wait for it.
+// fine. A fork by the scope's own thread does not wait for it; two threads that fork within such scopes at the same
+// time wait for each other.
 class [[nodiscard]] NoFork {
 public:
   NoFork() noexcept { enter(); }

@@ -94,16 +94,18 @@ struct DispatcherOptions {
 // createTimer, createSchedulableCallback, deferredDelete (which destroys the object), and making a callback of a large
 // capture, throw std::bad_alloc. The dispatcher is as before then.
 //
-// Fork: any thread may fork at any time, but in a signal handler. In the child, the dispatchers that the forking thread
-// made, or ran last, and those of threads that had ended, go on to work, with kernel objects of their own that they
-// open when they are next used. Those of other threads are lost: they are as if shut down, and they and all handles of
-// them may be called and destroyed, which does nothing, and leaks what is theirs, captures too. Futures and promises
-// that are shared with a lost thread may be destroyed, no more: their result does not come. A child that only
-// calls exec need do nothing.
+// Fork: any thread may fork at any time, except in a signal handler. In the child, the dispatchers that the forking
+// thread made, or ran last, and those of threads that had ended a while before, go on to work, with kernel objects of
+// their own that they open when they are next used; where descriptors or memory for them are lacking then, an assertion
+// ends the child. Those of other threads are lost: they are as if shut down, and they and all handles of them may be
+// called and destroyed, which does nothing, and leaks what is theirs, captures too. Futures and promises that are
+// shared with a lost thread may be destroyed, no more: their result does not come. A child that only calls exec need
+// do nothing; one that closes the descriptors that it inherited makes dispatchers of its own instead.
+// docs/memory_and_threads.md has the whole of it.
 //
-// Descriptors: where a system call on the dispatcher's own fails, since the program closed them behind its back, say,
-// one error in the log says which, run() returns at the end of its iteration, and from then on at once. Posts are taken
-// until shutdown(). A loop that sleeps already cannot be woken then, but by what it still watches.
+// Descriptors: when a system call on one of the dispatcher's own fails, as when the program has closed it, one error in
+// the log names it; run() returns at the end of its iteration, and from then on at once. Posts are taken until
+// shutdown(). A loop that sleeps already cannot be woken then, but by what it still watches.
 class Dispatcher {
 public:
   using RunType = nuncio::RunType;

@@ -31,8 +31,8 @@ enum class FileTriggerType {
 // All events on one descriptor have the same trigger type. An event with Closed alone enabled holds a duplicate of the
 // descriptor for as long.
 //
-// One-shot is setEnabled(0) in the callback, and setEnabled() with what is to be reported next where that is over.
-// There is no EPOLLPRI and no EPOLLEXCLUSIVE: libevent has neither flag, and an epoll of one's own, nested in those of
+// For one-shot events call setEnabled(0) in the callback, and setEnabled() again when the next may be reported. There
+// is no EPOLLPRI and no EPOLLEXCLUSIVE: libevent has neither flag, and an epoll of one's own, nested in those of
 // several loops, wakes all of them. For a listener of many loops give each a socket of its own with SO_REUSEPORT, or
 // accept on one loop and post the connections to the others.
 //

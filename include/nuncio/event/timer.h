@@ -7,7 +7,7 @@
 
 namespace nuncio {
 
-// Timer: calls back once, on the dispatcher's thread, when a duration has passed.
+// Timer: calls back once, on the dispatcher's thread, when a duration has passed, or at a point in time.
 //
 //   TimerPtr idle = dispatcher.createTimer([this] { closeIdle(); });
 //   idle->enableTimer(std::chrono::seconds(30));
@@ -34,7 +34,7 @@ public:
 
   // As enableHRTimer, for a point in time: of the dispatcher's timeSource(). One that has passed is like a delay of 0;
   // one more than 68 years ahead is clamped.
-  virtual void enableTimerAt(MonotonicTime deadline) = 0;
+  virtual void enableTimerAt(MonotonicTime when) = 0;
 
   // Does nothing when the timer is not armed.
   virtual void disableTimer() = 0;

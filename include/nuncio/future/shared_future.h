@@ -49,8 +49,8 @@ public:
     std::vector<Promise<T>> waiting;
     {
       const NoFork no_fork;
+      result_ = std::move(result);  // not under the lock: it moves a value of users, and nobody reads it before ready_
       const MutexLock lock(mutex_);
-      result_ = std::move(result);
       ready_.store(true, std::memory_order_release);  // the result is not written any more
       waiting.swap(waiting_);
     }

@@ -24,7 +24,8 @@ namespace nuncio {
 // fires, time is at its deadline. A run of one thread is the same each time.
 //
 // Threads: any, one call at a time to the functions that advance. Lifetime: longer than its dispatchers. Fork: time
-// goes on in the child, for the dispatchers that it has; not for use there when the fork came while time was advanced.
+// goes on in the child, for the dispatchers that it has, in the order in which they are next used; not for use there
+// when the fork came while time was advanced.
 class SimulatedTimeSystem : public TimeSystem {
 public:
   SimulatedTimeSystem();

@@ -27,8 +27,8 @@ struct WorkerPoolOptions {
 //   (*workers)->stop();                                     // drains, then joins
 //
 // Threads: everything but create and stop from any thread. Lifetime: the destructor calls stop(); dispatchers live as
-// long as the pool, so that references from next() stay valid until then. Fork: a child has no workers; the pool may be
-// destroyed there, and runs nothing.
+// long as the pool, so that references from next() stay valid until then. Fork: a child has no workers but the one
+// that forked, if one did, whose dispatcher goes on until its exit(); the pool may be destroyed there.
 class WorkerPool {
 public:
   using WorkerCb = InlineFunction<void(Dispatcher& worker), kPostCaptureBytes>;
