@@ -128,7 +128,7 @@ struct AtStart {
                           "no memory for the handlers of forks");
   }
 };
-const AtStart at_start;
+const AtStart kAtStart;
 
 }  // namespace
 }  // namespace nuncio

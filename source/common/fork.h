@@ -24,14 +24,12 @@ class ForkAware {
 public:
   // `lock`: held over forks; null: there is none. It may be a member of the derived class.
   explicit ForkAware(Mutex* lock = nullptr) : lock_(lock) {}
+  virtual ~ForkAware() = default;
   ForkAware(const ForkAware&) = delete;
   ForkAware& operator=(const ForkAware&) = delete;
 
   void watchForks();
   void unwatchForks();
-
-protected:
-  virtual ~ForkAware() = default;
 
 private:
   friend class Forks;

@@ -216,7 +216,7 @@ public:
 
 private:
   friend class LoopRef;
-  ~Loop();
+  ~Loop() override;
 
   // ForkAware
   void beforeFork() override;

@@ -84,6 +84,7 @@ class SignalListeners final : private ForkAware {
 public:
   static SignalListeners& get() { return made_.get(); }  // never destroyed: handles may outlive main
   static SignalListeners* peek() { return made_.peek(); }
+  ~SignalListeners() override { unwatchForks(); }
 
   absl::Status add(Loop& loop, SignalEventImpl& event) {
     const NoFork no_fork;
@@ -186,7 +187,6 @@ public:
 private:
   friend class MadeOnce<SignalListeners>;
   SignalListeners() { watchForks(); }
-  ~SignalListeners() override { unwatchForks(); }
 
   // ForkAware. No thread is in the midst of it: see above.
   void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -205,10 +205,11 @@ private:
   void restoreFormerActions() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
     for (SignalEventImpl* const event : events_) {
       event->listening_ = false;
-      sigaction(event->signal_, &former_actions_[static_cast<std::size_t>(event->signal_)], nullptr);
+      // Cannot fail: it has worked with that signal before.
+      (void)sigaction(event->signal_, &former_actions_[static_cast<std::size_t>(event->signal_)], nullptr);
     }
     events_.clear();
-    static_cast<void>(fd_event_.release());
+    lost_event_ = fd_event_.release();
     owner_ = nullptr;
   }
 
@@ -265,6 +266,7 @@ private:
   int inherited_fd_ ABSL_GUARDED_BY(lock_) = -1;  // the parent's, until its event is gone
   Loop* owner_ ABSL_GUARDED_BY(lock_) = nullptr;  // alive: its listeners hold it
   FileEventPtr fd_event_ ABSL_GUARDED_BY(lock_);
+  FileEvent* lost_event_ ABSL_GUARDED_BY(lock_) = nullptr;  // of a loop that was left in the parent: never touched
   std::vector<SignalEventImpl*> events_ ABSL_GUARDED_BY(lock_);
   std::array<struct sigaction, NSIG> former_actions_ ABSL_GUARDED_BY(lock_){};
 };
