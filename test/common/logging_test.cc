@@ -188,11 +188,12 @@ TEST_F(LoggingTest, ForkWhileOthersLogInAnyWayLeavesTheChildAbleToLog) {
       logger(LogLayer::Exe).info("by the logger itself");
     }
   });
+  const auto log_lines = [] {
+    NUNCIO_LOG(Common, info, "in the child");
+    logger(LogLayer::Event).info("in the child");
+  };
   for (int i = 0; i < 100; ++i) {
-    ASSERT_EQ("", runInChild([] {
-                NUNCIO_LOG(Common, info, "in the child");
-                logger(LogLayer::Event).info("in the child");
-              }));
+    ASSERT_EQ("", runInChild(log_lines));
   }
   stop = true;
   for (std::thread& thread : threads) {

@@ -172,10 +172,10 @@ std::vector<Operation> useOfWhatIsThere() {
        }},
       {"post", 0,
        [](World& world) {
-         const bool posted = world.dispatcher->post([&world] { ++world.calls; }) &&
-                             world.dispatcher->handle().post([&world] { ++world.calls; });
+         const bool posted = world.dispatcher->post([&world] { ++world.calls; });
+         const bool posted_by_handle = world.dispatcher->handle().post([&world] { ++world.calls; });
          world.dispatcher->run(RunType::Block);
-         return doneIf(posted && world.calls == 2);
+         return doneIf(posted && posted_by_handle && world.calls == 2);
        }},
       {"exit", 0,
        [](World& world) {
