@@ -26,6 +26,7 @@
 #include "test/test_support/child_process.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/log_capture.h"
+#include "test/test_support/operation_end.h"
 
 namespace nuncio::test {
 namespace {
@@ -80,14 +81,6 @@ struct World {
   int calls = 0;
 };
 
-enum class End : uint8_t {
-  Done,
-  Refused,  // a ResourceExhausted, a null or a false
-  Wrong,    // another status, or something that should not be
-};
-End endOf(const absl::Status& status) {
-  return status.ok() ? End::Done : absl::IsResourceExhausted(status) ? End::Refused : End::Wrong;
-}
 End doneIf(bool good) { return good ? End::Done : End::Wrong; }
 
 // A new operation is a new line in the table below.

@@ -36,6 +36,7 @@
 #include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/log_capture.h"
 #include "test/test_support/notification.h"
+#include "test/test_support/operation_end.h"
 #include "test/test_support/sanitizers.h"
 
 #ifndef NUNCIO_TEST_SANITIZER  // which brings its own malloc
@@ -81,16 +82,6 @@ void onAThread(F f) {
   }
   allocations_until_failure = until_failure;
 }
-
-enum class End : uint8_t {
-  Done,
-  Refused,  // a ResourceExhausted, a null or a false
-  Wrong,    // another status, or something that should not be
-};
-End endOf(const absl::Status& status) {
-  return status.ok() ? End::Done : absl::IsResourceExhausted(status) ? End::Refused : End::Wrong;
-}
-End endOf(bool good) { return good ? End::Done : End::Refused; }
 
 // What operations are begun with: all made before allocations fail.
 class World {
