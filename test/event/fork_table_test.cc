@@ -84,14 +84,16 @@ const Operation kOperations[] = {
        CHILD_CHECK(event.ok() != lost);
      }},
     {"Dispatcher::createTimer",
-     [](Things& things, bool) {
+     [](Things& things, bool lost) {
        TimerPtr timer = things.dispatcher->createTimer([] {});
        timer->enableTimer(0ms);
+       CHILD_CHECK(timer->enabled() != lost);
      }},
     {"Dispatcher::createSchedulableCallback",
-     [](Things& things, bool) {
+     [](Things& things, bool lost) {
        SchedulableCallbackPtr callback = things.dispatcher->createSchedulableCallback([] {});
        callback->scheduleNextIteration();
+       CHILD_CHECK(callback->enabled() != lost);
      }},
     {"Dispatcher::listenForSignal",
      [](Things& things, bool lost) { CHILD_CHECK(things.dispatcher->listenForSignal(SIGUSR2, [] {}).ok() != lost); }},
