@@ -97,7 +97,7 @@ DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& 
       max_time_(clampToAYear(options.max_callback_time_per_iteration)),
       busy_poll_(clampToAYear(options.busy_poll)) {
   loop_->setBatch(&batch_);
-  loop_->limitFileEvents(static_cast<uint64_t>(max_time_.count()));
+  loop_->limitFileEvents(static_cast<uint64_t>(max_time_.count()), tasks_);
 }
 
 absl::Status DispatcherImpl::openKernelObjects() {
@@ -400,7 +400,7 @@ void DispatcherImpl::poll(bool block) {
 }
 
 void DispatcherImpl::pollDescriptors(bool block) {
-  loop_->beginPoll();
+  loop_->beginPoll(/*work_waits=*/!block);
   errno = 0;
   if (event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK) < 0) [[unlikely]] {
     // Without an errno libevent has refused to poll: a thread has ended in a callback of the poll.

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/logging.h"
@@ -33,6 +34,11 @@ bool hungUp(int fd) {
     ready = ::poll(&poll_fd, 1, 0);
   } while (ready < 0 && errno == EINTR);
   return ready > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+// Of a file's identity: device and inode.
+uint32_t hashOf(const struct stat& file) {
+  return static_cast<uint32_t>(absl::HashOf(uint64_t{file.st_dev}, uint64_t{file.st_ino}));
 }
 
 }  // namespace
@@ -78,19 +84,20 @@ FileEventImpl::FileEventImpl(Loop& loop, int fd, FileReadyCb cb, FileTriggerType
 void FileEventImpl::rememberDescriptor() {
   if constexpr (assert_internal::kDebug) {
     if (struct stat file{}; ::fstat(fd_, &file) == 0) {
-      identity_ = {file.st_dev, file.st_ino, forkGeneration()};
+      identity_ = hashOf(file);
+      identity_generation_ = static_cast<uint8_t>(forkGeneration());
     }
   }
 }
 
 void FileEventImpl::checkDescriptor(const char* operation) const {
   if constexpr (assert_internal::kDebug) {
-    if (loop_->closed || identity_.fork_generation != forkGeneration() || loop_->posts->failed()) {
+    if (loop_->closed || identity_generation_ != static_cast<uint8_t>(forkGeneration()) || loop_->posts->failed()) {
       return;
     }
     struct stat file{};
     const bool open = ::fstat(fd_, &file) == 0;
-    NUNCIO_CONTRACT(open && file.st_dev == identity_.device && file.st_ino == identity_.inode, loop_->name(), operation,
+    NUNCIO_CONTRACT(open && hashOf(file) == identity_, loop_->name(), operation,
                     absl::StrCat("fd ", fd_, open ? ": the number is another descriptor's by now" : ": closed by now",
                                  "; a descriptor is to be closed only after its event is destroyed"));
   }

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <new>
-#include <sys/types.h>
 
 #include "absl/status/statusor.h"
 
@@ -46,20 +45,16 @@ private:
 
   Loop* const loop_;          // outlives the event, and the event_base with it
   FileDescriptor duplicate_;  // while Closed alone is enabled
+  // For debug builds, which file the number stood for, as a hash. Eventfds, timerfds and their like share one inode:
+  // where one of them has taken the number of another, this cannot tell.
+  uint32_t identity_ = 0;
   EventPtr raw_event_;
   FileReadyCb cb_;
   const int fd_;
-  // For debug builds, which file the number stood for. Eventfds, timerfds and their like share one inode: where one of
-  // them has taken the number of another, this cannot tell.
-  struct Identity {
-    dev_t device = 0;
-    ino_t inode = 0;
-    uint32_t fork_generation = 0;  // children may have closed what they inherited
-  };
-  Identity identity_;
   const bool edge_;
   uint8_t enabled_ = 0;
   uint8_t activated_ = 0;
+  uint8_t identity_generation_ = 0;  // of forks, truncated; children may have closed what they inherited
 };
 
 }  // namespace nuncio

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/logging.h"
+#include "nuncio/event/task_queue.h"
 #include "source/event/timer_impl.h"
 
 namespace nuncio {
@@ -119,6 +120,16 @@ void Loop::callbackThrew(const char* kind, const char* message) {
 void Loop::breakPoll() {
   poll_broken_off = true;
   event_base_loopbreak(base_.get());
+}
+
+// Their time is spent: breaks off when something else waits, else goes on.
+void Loop::endFileEvents(uint64_t now) {
+  if (work_waits_ || posts->pending() || posts->pendingFromLoop() || posts->exitRequested() ||
+      !current_iteration.empty() || !next_iteration.empty() || (tasks_ != nullptr && !tasks_->empty()) || timer_due ||
+      timers.nextWake().latest <= now) {
+    breakPoll();
+  }
+  file_events_until_ = now + max_file_event_time_;
 }
 
 Loop::AddedWatcher Loop::addWatcher(int fd, bool edge) {

@@ -759,15 +759,41 @@ TEST_F(FileEventBudgetTest, ABlockingRunGoesOnWithWhatIsLeft) {
   DispatcherPtr dispatcher =
       createDispatcher({.name = "budget", .max_callback_time_per_iteration = std::chrono::microseconds(1)});
   std::size_t calls = 0;
+  std::size_t posts = 0;
   watch(*dispatcher, 10, [&](std::size_t which) {
+    EXPECT_LE(calls, posts + 2) << "a post waits for more than two callbacks";
     const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
     while (std::chrono::steady_clock::now() < until) {
     }
     ++calls;
     events_[which].reset();
+    // The first callback of a poll only begins the time.
+    if (calls % 2 == 0) {
+      dispatcher->post([&] { posts += 2; });
+    }
   });
   dispatcher->run(RunType::Block);
   EXPECT_EQ(calls, 10U);
+}
+
+TEST_F(FileEventBudgetTest, NoPollIsBrokenOffForNothing) {
+  DispatcherPtr dispatcher =
+      createDispatcher({.name = "budget", .max_callback_time_per_iteration = std::chrono::microseconds(1)});
+  std::size_t calls = 0;
+  TimerPtr far = dispatcher->createTimer([] {});
+  far->enableTimer(std::chrono::hours(1));
+  watch(*dispatcher, 20, [&](std::size_t which) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+    events_[which].reset();
+    if (++calls == 20) {
+      far->disableTimer();
+    }
+  });
+  dispatcher->run(RunType::Block);
+  EXPECT_EQ(calls, 20U);
+  EXPECT_LE(dispatcher->stats().iterations, 3U);
 }
 
 }  // namespace
