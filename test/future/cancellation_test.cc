@@ -866,13 +866,17 @@ TEST(CancellationThreadsTest, TheThreadThatAnswersDestroysTheFrameOfADispatcherT
   DispatcherThread thread(*worker);
   Notification working;
   Notification go_on;
+  Notification destroyed;
   std::thread::id destroyed_on;
   Future<void> future;
   {
     DispatcherPtr home = createDispatcher({.name = "home"});
     home->run(RunType::NonBlock);
     const auto frame = [&](Dispatcher& here) -> Future<void> {
-      const std::shared_ptr<void> local(nullptr, [&](void*) { destroyed_on = std::this_thread::get_id(); });
+      const std::shared_ptr<void> local(nullptr, [&](void*) {
+        destroyed_on = std::this_thread::get_id();
+        destroyed.notify();
+      });
       Future<void> work = submit(*worker, [&] {
                             working.notify();
                             EXPECT_TRUE(go_on.wait());
@@ -884,11 +888,12 @@ TEST(CancellationThreadsTest, TheThreadThatAnswersDestroysTheFrameOfADispatcherT
   }  // does not wait for the worker
   EXPECT_EQ(destroyed_on, std::thread::id());
   go_on.notify();
+  EXPECT_TRUE(destroyed.wait());  // before isReady(), whose caller sees to an answer that comes meanwhile
+  EXPECT_EQ(destroyed_on, thread.id());
   while (!future.isReady()) {
     std::this_thread::yield();
   }
   EXPECT_EQ(std::move(future).get().status().code(), absl::StatusCode::kCancelled);
-  EXPECT_EQ(destroyed_on, thread.id());
 }
 
 TEST(CancellationThreadsTest, ADeadlineOfBlockedWorkIsLateButForAbandonedWork) {
