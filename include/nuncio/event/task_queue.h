@@ -308,14 +308,18 @@ private:
   uint32_t in_place_left_;      // before the next look at the clock; 0: no more in this iteration
   int64_t in_place_until_ = 0;  // steady_clock's nanoseconds; 0: not looked at yet
   bool closing_ = false;
-  std::atomic<bool> ended_{false};          // released after the last of what was pending
-  std::atomic<uint64_t> owner_{kNoThread};  // relaxed: a thread always sees its own store
-  int64_t local_references_ = 0;            // what references_ lacks
+  int64_t local_references_ = 0;  // what references_ lacks
   FreeList small_;
   FreeList large_;
+
+  // What other threads read, apart from what this one writes at each task.
+  alignas(64) std::atomic<uint64_t> owner_{kNoThread};  // relaxed: a thread always sees its own store
+  std::atomic<bool> ended_{false};                      // released after the last of what was pending
   Dispatcher* dispatcher_;
-  Remote* const remote_;                    // owned
-  std::atomic<int64_t> references_{kOpen};  // released and acquired, as counts of owners are
+  Remote* const remote_;  // owned
+
+  // What they write. Released and acquired, as counts of owners are.
+  alignas(64) std::atomic<int64_t> references_{kOpen};
 };
 
 }  // namespace nuncio
