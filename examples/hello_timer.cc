@@ -18,7 +18,8 @@ int main() {
   const nuncio::TimerPtr hello = dispatcher->createTimer([] { std::puts("hello, once"); });
   hello->enableTimer(milliseconds(10));
 
-  // A timer fires once. What is to go on arms it again, counted from now: a late tick delays the next ones.
+  // A timer fires once. What is to go on arms it again, counted from now: a late tick delays the next ones
+  // (PeriodicTimer keeps to a grid).
   int ticks = 0;
   nuncio::TimerPtr ticker;
   // An idle timeout is a timer that each event pushes back, which costs next to nothing.

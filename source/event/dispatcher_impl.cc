@@ -128,19 +128,23 @@ void DispatcherImpl::checkFork() {
     return;
   }
   loop_->checkFork();
-  // In this order: the events of the parent's eventfd and timerfd go before the descriptors do.
+  // The events of the parent's eventfd and timerfd go before the descriptors do.
   wake_event_.reset();
-  alarm_.reset();
   absl::Status status = posts_->reopen();
-  status.Update(openWakeEvent());
+  if (status.ok()) {
+    status = openWakeEvent();
+  }
   absl::StatusOr<AlarmPtr> alarm = loop_->timeSystem().createAlarm(*this);
   status.Update(alarm.status());
   status.Update(SignalEventImpl::reopenAfterFork(*loop_));
-  NUNCIO_RELEASE_ASSERT(status.ok(),
-                        absl::StrCat("dispatcher ", name(), " in the child of a fork: ", status.ToString()));
-  alarm_ = *std::move(alarm);
-  alarm_->setRunning(true);
+  if (alarm.ok()) {
+    alarm_ = *std::move(alarm);
+    alarm_->setRunning(true);
+  }
   idle_ = false;  // posts of the child's other threads may have woken the parent instead
+  if (!status.ok()) {
+    posts_->fail(absl::StrCat("in the child of a fork: ", status.ToString()).c_str());
+  }
 }
 
 // A thread that was left in the parent may be in the midst of any part of it: all of it stays as it is.
@@ -320,6 +324,7 @@ void DispatcherImpl::shutdown() {
     }
   }
   SignalEventImpl::stopAll(*loop_);
+  loop_->logExceptionsLeftOut();
   loop_->setEnded();
 }
 
@@ -370,6 +375,9 @@ void DispatcherImpl::iterate(bool block) {
   ++stats_.iterations;
   tasks_->beginIteration();
   checkFork();
+  if (posts_->failed()) [[unlikely]] {
+    return;
+  }
   ready_.append(loop_->next_iteration);
   loop_->invalidateApproximateTime();
   // Of the timers, only those armed before this iteration fire in it.
@@ -403,8 +411,11 @@ void DispatcherImpl::pollDescriptors(bool block) {
   loop_->beginPoll(/*work_waits=*/!block);
   errno = 0;
   if (event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK) < 0) [[unlikely]] {
-    // Without an errno libevent has refused to poll: a thread has ended in a callback of the poll.
-    posts_->fail("epoll_wait", -1, errno != 0 ? errno : EBUSY);
+    if (errno != 0) {
+      posts_->fail("epoll_wait", -1, errno);
+    } else {  // libevent has refused
+      posts_->fail("the thread that ran it ended in its poll, or in a callback of a file event or a signal");
+    }
   }
   if (std::exchange(loop_->poll_broken_off, false)) {
     look_at_timers_ = true;  // the alarm may be among what is left

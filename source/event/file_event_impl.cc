@@ -26,6 +26,11 @@ absl::Status refused(int fd, int error) {
   return errnoStatus(error, absl::StrCat("fd ", fd, hint));
 }
 
+absl::Status noBaseStatus(const Loop& loop) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("dispatcher ", loop.name(), " got no epoll of its own in the child of a fork"));
+}
+
 // Whether the stream has ended or failed, asked without reading from it.
 bool hungUp(int fd) {
   pollfd poll_fd{fd, POLLRDHUP, 0};
@@ -49,6 +54,10 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(Loop& loop, int fd, FileReady
   loop.checkThread(kOperation);
   if (loop.lost()) {
     return lostStatus(loop.name());
+  }
+  loop.checkFork();
+  if (loop.base() == nullptr) {
+    return noBaseStatus(loop);
   }
   if (fd < 0) {
     return absl::InvalidArgumentError(absl::StrCat("fd ", fd, ": not a file descriptor"));
@@ -74,7 +83,6 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(Loop& loop, int fd, FileReady
 
 FileEventImpl::FileEventImpl(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger)
     : loop_(loop.countHandle()), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge) {
-  loop_->checkFork();
   rememberDescriptor();
   raw_event_.reset(event_new(
       loop_->base(), fd_, libeventFlags(),
@@ -109,6 +117,9 @@ void FileEventImpl::leaveLoop() {
   loop_->checkFork();  // before libevent reaches into an epoll that may be the parent's
   checkDescriptor(kOperation);
   disable();
+  if (loop_->base() == nullptr) {
+    (void)raw_event_.release();  // it would be taken out of the event_base that is not to be used
+  }
   unlink();
 }
 
@@ -190,6 +201,9 @@ absl::Status FileEventImpl::enable(uint32_t events) {
 
 // Throws std::bad_alloc, and has then changed nothing but duplicate_.
 absl::Status FileEventImpl::add() {
+  if (loop_->base() == nullptr) {
+    return noBaseStatus(*loop_);
+  }
   int fd = fd_;
   if (closedOnly()) {
     duplicate_ = FileDescriptor(::fcntl(fd_, F_DUPFD_CLOEXEC, 0));
@@ -219,7 +233,8 @@ absl::Status FileEventImpl::add() {
 
 void FileEventImpl::disable() {
   if (enabled_ != 0) {
-    if (event_del(raw_event_.get()) != 0) {  // not where the descriptor is closed, which libevent takes for removed
+    if (loop_->base() != nullptr &&
+        event_del(raw_event_.get()) != 0) {  // not where the descriptor is closed, which libevent takes for removed
       loop_->posts->fail("epoll_ctl", fd_, errno);
     }
     loop_->removeWatcher(event_get_fd(raw_event_.get()));

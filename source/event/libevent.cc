@@ -30,7 +30,7 @@ public:
     for (std::size_t i = 0; i < kNeeded + kSpare; ++i) {
       descriptors_[i] = FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
       if (descriptors_[i].get() < 0 && i < kNeeded) {
-        return errnoStatus(errno, "no descriptors for a dispatcher");
+        return errnoStatus(errno, "no descriptors for a dispatcher, which takes five (four in simulated time)");
       }
     }
     return absl::OkStatus();
@@ -138,7 +138,7 @@ absl::StatusOr<EventBasePtr> newEventBase() {
   });
   if (!survived) {
     return absl::ResourceExhaustedError(
-        "no descriptors for a dispatcher: other threads took those that it needs; raise the limit of open "
+        "no descriptors for a dispatcher: other threads took some of the five that it takes; raise the limit of open "
         "files (ulimit -n)");
   }
   if (base == nullptr) {
@@ -147,11 +147,12 @@ absl::StatusOr<EventBasePtr> newEventBase() {
   return EventBasePtr(base);
 }
 
-bool reinitEventBase(event_base* base) {
-  bool reinitialized = false;
-  const bool survived = attempt(nullptr, [&] { reinitialized = event_reinit(base) == 0; });
-  NUNCIO_RELEASE_ASSERT(survived, "no descriptors or memory for a dispatcher in the child of a fork");
-  return reinitialized;
+Reinited reinitEventBase(event_base* base) {
+  int result = -1;
+  if (!attempt(nullptr, [&] { result = event_reinit(base); })) {
+    return Reinited::No;
+  }
+  return result == 0 ? Reinited::Yes : Reinited::InPart;
 }
 
 }  // namespace nuncio

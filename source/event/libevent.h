@@ -22,8 +22,9 @@ using EventPtr = CSmartPtr<event, event_free>;
 // longjmp. That loses the epoll descriptor, whose number nobody but libevent knows, and about 3 KB.
 absl::StatusOr<EventBasePtr> newEventBase();
 
-// event_reinit, for the child of a fork: false when some descriptors cannot be watched any more. Where libevent would
-// call exit(), for lack of descriptors or memory, an assertion says so.
-bool reinitEventBase(event_base* base);
+// event_reinit, for the child of a fork. InPart: some descriptors cannot be watched any more. No: for lack of
+// descriptors or memory, where libevent would have called exit(); `base` is not to be used any more, nor freed.
+enum class Reinited { Yes, InPart, No };
+Reinited reinitEventBase(event_base* base);
 
 }  // namespace nuncio

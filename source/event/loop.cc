@@ -113,8 +113,19 @@ void Loop::callbackThrew(const char* kind, const char* message) {
   }
   constexpr uint64_t kOneSecond = 1'000'000'000;
   log_exceptions_at_ = now + kOneSecond;
-  NUNCIO_LOG(Event, err, "dispatcher {}: {} callback threw: {}; the loop goes on ({} more since the last such line)",
-             name(), kind, message, std::exchange(exceptions_not_logged_, 0));
+  if (const uint64_t more = std::exchange(exceptions_not_logged_, 0); more > 0) {
+    NUNCIO_LOG(Event, err, "dispatcher {}: {} callback threw: {}; the loop goes on ({} more since the last such line)",
+               name(), kind, message, more);
+  } else {
+    NUNCIO_LOG(Event, err, "dispatcher {}: {} callback threw: {}; the loop goes on", name(), kind, message);
+  }
+}
+
+void Loop::logExceptionsLeftOut() {
+  if (exceptions_not_logged_ > 0) {
+    NUNCIO_LOG(Event, err, "dispatcher {}: {} more callbacks threw since the last line that says so", name(),
+               std::exchange(exceptions_not_logged_, 0));
+  }
 }
 
 void Loop::breakPoll() {
@@ -150,8 +161,15 @@ Loop::AddedWatcher Loop::addWatcher(int fd, bool edge) {
 
 void Loop::reinitBase() {
   base_inherited_ = false;
-  if (!reinitEventBase(base_.get())) {
-    NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name());
+  switch (reinitEventBase(base_.get())) {
+    case Reinited::Yes:
+      return;
+    case Reinited::InPart:
+      NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name());
+      return;
+    case Reinited::No:
+      (void)base_.release();  // libevent has left it half done, so it leaks
+      posts->fail("no descriptors or memory for an epoll of its own in the child of a fork");
   }
 }
 

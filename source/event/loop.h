@@ -44,6 +44,7 @@ public:
   Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, EventBasePtr base, bool terminate_on_exception);
 
   const std::string& name() const { return posts->name(); }
+  // Null in the child of a fork that could not open an epoll of its own: nothing can be watched any more.
   event_base* base() { return base_.get(); }
   TimeSystem& timeSystem() { return time_system_; }
 
@@ -157,6 +158,9 @@ public:
     approximate_time_ = now;
     approximate_time_valid_ = true;
   }
+  // Says how many exceptions were not logged one by one, if any.
+  void logExceptionsLeftOut();
+
   void invalidateApproximateTime() { approximate_time_valid_ = false; }
 
   // For deadlines: now, in nanoseconds, or a little later; read afresh at each call. The time of the poll would not do:

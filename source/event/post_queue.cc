@@ -45,7 +45,7 @@ void freeAll(PostQueue::Chunk* chunk) {
 absl::StatusOr<FileDescriptor> openEventFd() {
   FileDescriptor fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (fd.get() < 0) {
-    return errnoStatus(errno, "eventfd for a dispatcher");
+    return errnoStatus(errno, "eventfd for a dispatcher, which takes five descriptors (four in simulated time)");
   }
   return fd;
 }
@@ -337,17 +337,24 @@ void PostQueue::wake() {
   errno = saved_errno;
 }
 
-void PostQueue::fail(const char* call, int fd, int error) noexcept {
+void PostQueue::fail(const char* what) noexcept {
   if (failure_.exchange(kFailureReported, std::memory_order_relaxed) == kFailureReported) {
     return;
   }
   int cancelable = 0;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);  // a log may be a place where a thread is cancelled
-  NUNCIO_LOG(
-      Event, err,
-      "dispatcher {}: {}{}: {}; was a descriptor of it closed behind its back? Its run ends, and none can follow",
-      name_, call, fd < 0 ? "" : absl::StrCat(" on fd ", fd), std::generic_category().message(error));
+  NUNCIO_LOG(Event, err, "dispatcher {}: {}. Its run ends, and none can follow", name_, what);
   pthread_setcancelstate(cancelable, nullptr);
+}
+
+void PostQueue::fail(const char* call, int fd, int error) noexcept {
+  try {
+    fail(absl::StrCat(call, fd < 0 ? "" : absl::StrCat(" on fd ", fd), ": ", std::generic_category().message(error),
+                      "; was a descriptor of it closed behind its back?")
+             .c_str());
+  } catch (const std::bad_alloc&) {
+    fail(call);
+  }
 }
 
 bool PostQueue::reportFailedWake(int error) noexcept {

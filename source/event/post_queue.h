@@ -146,8 +146,9 @@ public:
   // Makes the loop's poll return, now or the next time. Safe in a signal handler.
   void wake();
 
-  // Says once what went wrong with the kernel's objects of the loop: a system call that failed, on `fd` (-1: one whose
-  // number is not known). The loop can go on no more. Any thread.
+  // Says once what went wrong with the kernel's objects of the loop. It can go on no more. Any thread.
+  void fail(const char* what) noexcept;
+  // The same for a system call that failed, on `fd` (-1: one whose number is not known).
   void fail(const char* call, int fd, int error) noexcept;
   // Whether that was called, or a wake-up failed, of which it then says so. Any thread, not in a signal handler.
   bool failed() noexcept {

@@ -22,7 +22,7 @@ public:
   static absl::StatusOr<AlarmPtr> create(Dispatcher& dispatcher) {
     FileDescriptor fd(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     if (fd.get() < 0) {
-      return errnoStatus(errno, "timerfd for a dispatcher");
+      return errnoStatus(errno, "timerfd for a dispatcher, which takes five descriptors");
     }
     auto alarm = std::make_unique<TimerFdAlarm>(std::move(fd), dispatcher.handle());
     absl::StatusOr<FileEventPtr> event = dispatcher.createFileEvent(

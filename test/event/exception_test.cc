@@ -237,6 +237,9 @@ TEST(CallbackExceptionLogTest, TakesALineASecondAtMostAndCountsTheRest) {
   fail(2);
   EXPECT_EQ(2, lines());
   EXPECT_THAT(log.text(), HasSubstr("1000 more"));
+  dispatcher.reset();
+  EXPECT_EQ(3, lines());
+  EXPECT_THAT(log.text(), HasSubstr("1 more")) << "the last one is not lost";
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <memory>
 #include <string>
+#include <sys/resource.h>
 #include <thread>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "test/test_support/child_process.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
+#include "test/test_support/log_capture.h"
 #include "test/test_support/notification.h"
 
 namespace nuncio::test {
@@ -69,6 +71,62 @@ TEST_F(ForkTest, ChildRunsPostsTimersAndScheduledCallbacks) {
               callback->scheduleNextIteration();
               dispatcher_->run(RunType::Block);
               CHILD_CHECK(calls == 3);
+            }));
+}
+
+TEST_F(ForkTest, AChildThatMayOpenNothingCanDestroyAndRunWhatItInherited) {
+  for (const bool destroys : {false, true}) {
+    int calls = 0;
+    FileEventPtr event = watch(pair_.watched.get(), calls);
+    dispatcher_->run(RunType::NonBlock);
+    EXPECT_EQ("", runInChild([&] {
+                const rlimit none{3, 3};
+                CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+                LogCapture log(LogLayer::Event);
+                if (!destroys) {
+                  int posts = 0;
+                  CHILD_CHECK(dispatcher_->post([&posts] { ++posts; }));
+                  dispatcher_->run(RunType::RunUntilExit);
+                  CHILD_CHECK(posts == 0);
+                  CHILD_CHECK(log.contains("in the child of a fork"));
+                  CHILD_CHECK(!event->setEnabled(FileReadyType::Write));
+                  CHILD_CHECK(dispatcher_
+                                  ->createFileEvent(
+                                      pair_.peer.get(), [](uint32_t) {}, FileTriggerType::Level, FileReadyType::Read)
+                                  .status()
+                                  .code() == absl::StatusCode::kResourceExhausted);
+                }
+                dispatcher_.reset();
+                event.reset();
+              }))
+        << destroys;
+  }
+}
+
+TEST_F(ForkTest, AChildThatClosesWhatItInheritedCanMakeDispatchersAndDestroyTheOldOnesBefore) {
+  int calls = 0;
+  FileEventPtr event = watch(pair_.watched.get(), calls);
+  auto listener = dispatcher_->listenForSignal(SIGUSR1, [] {});
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              event.reset();
+              listener->reset();
+              dispatcher_.reset();
+              for (int fd = 3; fd < 200; ++fd) {
+                ::close(fd);
+              }
+              DispatcherPtr own = createDispatcher({.name = "own"});
+              CHILD_CHECK(own != nullptr);
+              bool came = false;
+              auto own_listener = own->listenForSignal(SIGUSR1, [&] {
+                came = true;
+                own->exit();
+              });
+              CHILD_CHECK(own_listener.ok());
+              raise(SIGUSR1);
+              own->run(RunType::RunUntilExit);
+              CHILD_CHECK(came);
             }));
 }
 

@@ -95,12 +95,14 @@ struct DispatcherOptions {
 // capture, throw std::bad_alloc. The dispatcher is as before then.
 //
 // Fork: any thread may fork at any time, except in a signal handler. In the child, the dispatchers that the forking
-// thread made, or ran last, and those of threads that had ended a while before, go on to work, with kernel objects of
-// their own that they open when they are next used; where descriptors or memory for them are lacking then, an assertion
-// ends the child. Those of other threads are lost: they are as if shut down, and they and all handles of them may be
-// called and destroyed, which does nothing, and leaks what is theirs, captures too. Futures and promises that are
-// shared with a lost thread may be destroyed, no more: their result does not come. A child that only calls exec need
-// do nothing; one that closes the descriptors that it inherited makes dispatchers of its own instead.
+// thread ran last, or made where none has run them yet, and those of threads that had ended a while before, go on to
+// work, and all that is theirs with them: what is posted, armed, scheduled, watched and listened for happens in both
+// processes. They open kernel objects of their own, in place of the parent's, when they are next used or destroyed;
+// where descriptors or memory for them are lacking then, their run ends with an error in the log. Those of other
+// threads are lost: they are as if shut down, and they and all handles of them may be called and destroyed, which does
+// nothing, and leaks what is theirs, captures too. Futures and promises that are shared with a lost thread may be
+// destroyed, no more: their result does not come. A child that only calls exec need do nothing; one that closes the
+// descriptors that it inherited first destroys what it inherited, and then makes dispatchers of its own.
 // docs/memory_and_threads.md has the whole of it.
 //
 // Descriptors: when a system call on one of the dispatcher's own fails, as when the program has closed it, one error in
@@ -130,8 +132,9 @@ public:
   // more: equal signals that arrive together may merge. One dispatcher of a process at a time may listen for signals:
   // FailedPrecondition names the other, or says that this one is shut down. InvalidArgument for a number that is no
   // signal or cannot be caught, for a null callback, and for a fault (SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGTRAP,
-  // SIGSYS), after which there is no going on: see installCrashHandler(). The child of a fork has signals of its own:
-  // its loops listen on, for what is sent to it; where the listener was lost, the former actions are restored.
+  // SIGSYS), after which there is no going on: see installCrashHandler(). ResourceExhausted without a descriptor or
+  // memory. The child of a fork has signals of its own: its loops listen on, for what is sent to it; where the listener
+  // was lost, the former actions are restored.
   virtual absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) = 0;
 
   // Runs `cb` on the loop's thread, after what was posted before it, and destroys it right after it ran, before the
@@ -156,9 +159,9 @@ public:
   virtual void run(RunType type) = 0;
 
   // Makes run() return at the end of its iteration; before run(), makes the next one return after one iteration that
-  // does not block. It never reaches beyond one run. Any thread, and safe in a signal handler. The dispatcher may be
-  // destroyed as soon as run() has returned, though a call that ended it is still on its way out; for calls that may
-  // come later than that there is PostHandle::exit().
+  // does not block: a call that comes after run() has returned counts for the next. Any thread, and safe in a signal
+  // handler. The dispatcher may be destroyed as soon as run() has returned, though a call that ended it is still on its
+  // way out; for calls that may come later than that there is PostHandle::exit().
   virtual void exit() = 0;
 
   // While what it returns is there, run(RunType::Block) does not return for want of something to do. Any thread.
