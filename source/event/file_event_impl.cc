@@ -55,6 +55,9 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(Loop& loop, int fd, FileReady
   if (loop.lost()) {
     return lostStatus(loop.name());
   }
+  if (loop.ended()) {
+    return absl::FailedPreconditionError(absl::StrCat("dispatcher ", loop.name(), " is shut down"));
+  }
   loop.checkFork();
   if (loop.base() == nullptr) {
     return noBaseStatus(loop);
@@ -128,7 +131,7 @@ void FileEventImpl::activate(uint32_t events) {
   loop_->checkThread(kOperation);
   if (!NUNCIO_CONTRACT(events != 0 && (events & ~kAllEvents) == 0, loop_->name(), kOperation,
                        absl::StrCat("fd ", fd_, ": no event bits, or unknown ones, in ", events)) ||
-      loop_->closed) {
+      loop_->over()) {
     return;
   }
   checkDescriptor(kOperation);
@@ -143,7 +146,7 @@ bool FileEventImpl::setEnabled(uint32_t events) {
   loop_->checkThread(kOperation);
   if (!NUNCIO_CONTRACT((events & ~kAllEvents) == 0, loop_->name(), kOperation,
                        absl::StrCat("fd ", fd_, ": unknown event bits in ", events)) ||
-      loop_->closed) {
+      loop_->over()) {
     return false;
   }
   checkDescriptor(kOperation);

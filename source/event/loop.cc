@@ -79,7 +79,7 @@ void Loop::afterForkInChild() {
     return;
   }
   if (thread_left_behind_) {
-    lost_ = closed = true;
+    lost_ = over_ = closed = true;
     running_ = &nobody_;
     posts->lose();
     return;
@@ -137,7 +137,7 @@ void Loop::breakPoll() {
 void Loop::endFileEvents(uint64_t now) {
   if (work_waits_ || posts->pending() || posts->pendingFromLoop() || posts->exitRequested() ||
       !current_iteration.empty() || !next_iteration.empty() || (tasks_ != nullptr && !tasks_->empty()) || timer_due ||
-      timers.nextWake().latest <= now) {
+      timers.nextWake().due <= now) {
     breakPoll();
   }
   file_events_until_ = now + max_file_event_time_;

@@ -83,11 +83,23 @@ public:
   // The loop was shut down. Any thread that may do that.
   void setEnded() {
     if (!ended_) {  // else others may be looking at it
-      ended_ = true;
+      ended_ = over_ = true;
       running_ = &nobody_;
     }
   }
   bool ended() const { return ended_; }
+  // Handles that are told to do something do nothing any more.
+  bool over() const { return over_; }
+  // For what a loop that has ended does with what its handles share, while other threads may destroy some.
+  template <class F>
+  auto withEndLock(F f) {
+    if (!ended_) [[likely]] {
+      return f();
+    }
+    const NoFork no_fork;
+    const MutexLock lock(end_lock_);
+    return f();
+  }
   // Empties `ready`, which has handles that other threads may be destroying.
   void dispatcherGone(WorkList& ready);
   bool lost() const { return lost_; }
@@ -131,7 +143,11 @@ public:
   }
   // For the constructor of a handle: counts it.
   Loop* countHandle() {
-    ++references_;
+    if (!ended_) [[likely]] {
+      ++references_;
+    } else {
+      std::atomic_ref(references_).fetch_add(1, std::memory_order_relaxed);
+    }
     return this;
   }
   // What the destroying operator delete of a handle does: has it leave the loop, now, and frees it, now or when its
@@ -327,6 +343,7 @@ private:
   RunningBase* running_ = nullptr;  // the innermost; nobody_ when the loop has ended, or is lost
   RunningBase nobody_{nullptr, nullptr};
   bool ended_ = false;
+  bool over_ = false;  // ended, or lost
   bool lost_ = false;
   bool thread_left_behind_ = false;  // by the fork that is under way
   bool base_inherited_ = false;      // from the parent, as the next

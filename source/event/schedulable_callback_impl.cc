@@ -17,7 +17,7 @@ void SchedulableCallbackImpl::scheduleNextIteration() {
 
 void SchedulableCallbackImpl::schedule(WorkList& list, const char* operation) {
   loop_->checkThread(operation);
-  if (!queued() && !loop_->closed) {
+  if (!loop_->over() && !queued()) {
     list.add(*this);
   }
 }
@@ -25,7 +25,7 @@ void SchedulableCallbackImpl::schedule(WorkList& list, const char* operation) {
 void SchedulableCallbackImpl::cancel() {
   loop_->checkThread("SchedulableCallback::cancel");
   if (!loop_->lost()) {
-    unlink();
+    loop_->withEndLock([this] { unlink(); });
   }
 }
 

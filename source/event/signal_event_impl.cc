@@ -105,6 +105,8 @@ public:
     }
     if (std::none_of(events_.begin(), events_.end(),
                      [&event](const SignalEventImpl* other) { return other->signal_ == event.signal_; })) {
+      // What a handler left that ran late, when nobody listened any more, is not for those who listen from now on.
+      pending_signals.fetch_and(~bitOf(event.signal_), std::memory_order_relaxed);
       struct sigaction action{};
       action.sa_handler = &onSignal;
       action.sa_flags = SA_RESTART;
@@ -192,8 +194,10 @@ private:
   void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
     pending_signals.store(0, std::memory_order_relaxed);  // the parent's, as the error is
     signal_descriptor_error.store(0, std::memory_order_relaxed);
-    if (inherited_fd_ < 0) {
-      inherited_fd_ = signal_fd.exchange(-1, std::memory_order_relaxed);
+    if (const int fd = signal_fd.exchange(-1, std::memory_order_relaxed); inherited_fd_ < 0) {
+      inherited_fd_ = fd;
+    } else if (fd >= 0) {
+      ::close(fd);  // the parent's: opened while the event was still that of its own parent, and so not watched
     }
     if (owner_ == nullptr || owner_->leftBehind()) {
       restoreFormerActions();

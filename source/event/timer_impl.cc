@@ -15,9 +15,12 @@ TimerPtr TimerImpl::create(Loop& loop, TimerCb cb) {
   if (loop.lost()) [[unlikely]] {
     return TimerPtr(::new (::operator new(sizeof(TimerImpl))) TimerImpl(loop, std::move(cb)));  // never freed
   }
-  loop.timer_memory.reserve(loop.timers.reserved() + 1);
-  loop.timers.reserve();
-  return TimerPtr(::new (loop.timer_memory.take()) TimerImpl(loop, std::move(cb)));
+  void* const memory = loop.withEndLock([&loop] {
+    loop.timer_memory.reserve(loop.timers.reserved() + 1);
+    loop.timers.reserve();
+    return loop.timer_memory.take();
+  });
+  return TimerPtr(::new (memory) TimerImpl(loop, std::move(cb)));
 }
 
 void TimerImpl::leaveLoop() {
@@ -36,7 +39,7 @@ void TimerImpl::enableHRTimer(std::chrono::microseconds delay) {
 
 void TimerImpl::enableTimerAt(MonotonicTime when) {
   loop_->checkThread("Timer::enableTimerAt");
-  if (loop_->closed) {
+  if (loop_->over()) {
     return;
   }
   const uint64_t now = loop_->deadlineClock();
@@ -47,7 +50,7 @@ void TimerImpl::enableTimerAt(MonotonicTime when) {
 
 void TimerImpl::disableTimer() {
   loop_->checkThread("Timer::disableTimer");  // not whether it is lost: these are two plain numbers
-  loop_->timers.disarm(*this);
+  loop_->withEndLock([this] { loop_->timers.disarm(*this); });
 }
 
 // The sum may lie beyond what a MonotonicTime can be: such a timer never fires.
@@ -63,7 +66,7 @@ void TimerImpl::arm(int64_t delay, int64_t nanoseconds_per_unit, const char* uni
                     bool is_precise) {
   loop_->checkThread(operation);
   if (!NUNCIO_CONTRACT(delay >= 0, loop_->name(), operation, absl::StrCat("negative delay of ", delay, " ", unit)) ||
-      loop_->closed) {
+      loop_->over()) {
     return;
   }
   const int64_t nanoseconds = std::min(delay, kMaxDelayNanoseconds / nanoseconds_per_unit) * nanoseconds_per_unit;

@@ -373,6 +373,29 @@ TEST_F(ForkTest, SignalThatTheParentHasPendingDoesNotCallBackInTheChild) {
   EXPECT_EQ(1, calls);
 }
 
+// A child that listens anew before its loop runs, and forks then.
+TEST_F(ForkTest, SignalsOfAGrandchildDoNotWakeTheChild) {
+  auto first = dispatcher_->listenForSignal(SIGUSR1, [] {});
+  ASSERT_TRUE(first.ok()) << first.status();
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              auto second = dispatcher_->listenForSignal(SIGUSR2, [] {});
+              CHILD_CHECK(second.ok());
+              const pid_t grandchild = startChild([&] {
+                for (int i = 0; i < 300; ++i) {
+                  raise(SIGUSR1);
+                  dispatcher_->run(RunType::NonBlock);
+                }
+              });
+              const uint64_t before = dispatcher_->stats().iterations;
+              const TimerPtr end = dispatcher_->createTimer([&] { dispatcher_->exit(); });
+              end->enableTimer(100ms);
+              dispatcher_->run(RunType::RunUntilExit);
+              CHILD_CHECK(waitForChild(grandchild) == "");
+              CHILD_CHECK(dispatcher_->stats().iterations - before <= 20);
+            }));
+}
+
 TEST_F(ForkTest, SignalsBehindACallbackThatForksAreTheParents) {
   int calls = 0;
   pid_t child = -1;

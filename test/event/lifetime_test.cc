@@ -404,6 +404,48 @@ TEST_F(LifetimeTest, HandlesMayBeDestroyedOnAnotherThreadOnceTheirLoopHasEnded) 
   dispatcher_.reset();
 }
 
+TEST_F(LifetimeTest, AfterShutdownHandlesMayBeUsedWhileOtherThreadsDestroyOthers) {
+  constexpr int kRounds = 20;
+  constexpr int kHandles = 200;
+  for (int round = 0; round < kRounds; ++round) {
+    dispatcher_ = createDispatcher({.name = "ended"});
+    struct Handles {
+      TimerPtr timer;
+      SchedulableCallbackPtr callback;
+      FileEventPtr event;
+    };
+    std::vector<Handles> used;
+    std::vector<Handles> destroyed;
+    for (int i = 0; i < kHandles; ++i) {
+      for (std::vector<Handles>* handles : {&used, &destroyed}) {
+        handles->push_back({dispatcher_->createTimer([] {}), dispatcher_->createSchedulableCallback([] {}),
+                            fileEvent([](uint32_t) {})});
+        handles->back().timer->enableTimer(1h);
+        handles->back().callback->scheduleNextIteration();
+      }
+    }
+    dispatcher_->shutdown();
+    std::thread other([&] { destroyed.clear(); });
+    for (const Handles& handles : used) {
+      handles.timer->enableTimer(1ms);
+      EXPECT_NE(nullptr, dispatcher_->createTimer([] {}));
+      handles.timer->disableTimer();
+      handles.callback->cancel();
+      handles.callback->scheduleCurrentIteration();
+      EXPECT_NE(nullptr, dispatcher_->createSchedulableCallback([] {}));
+      handles.event->activate(FileReadyType::Read);
+      handles.event->setEnabled(FileReadyType::Write);
+    }
+    EXPECT_EQ(
+        absl::StatusCode::kFailedPrecondition,
+        dispatcher_->createFileEvent(
+                       pair_.watched.get(), [](uint32_t) {}, FileTriggerType::Level, FileReadyType::Read)
+            .status()
+            .code());
+    other.join();
+  }
+}
+
 TEST_F(LifetimeTest, DispatcherMayBeDestroyedByTheCallbackOfAnother) {
   DispatcherPtr other = createDispatcher({.name = "other"});
   other->post([] { FAIL() << "ran"; });

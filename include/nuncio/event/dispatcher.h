@@ -116,8 +116,8 @@ public:
 
   // Calls back when `fd` is ready for `events` (FileReadyType bits, may be 0). Errors, each with the fd and the cause:
   // InvalidArgument for a negative or closed fd, one that cannot be polled (a regular file), a null callback, unknown
-  // bits; ResourceExhausted at the kernel's limits of watches or memory, and for more than 65,535 events on an fd. See
-  // FileEvent for the duties of the caller.
+  // bits; ResourceExhausted at the kernel's limits of watches or memory, and for more than 65,535 events on an fd;
+  // FailedPrecondition once the dispatcher is shut down. See FileEvent for the duties of the caller.
   virtual absl::StatusOr<FileEventPtr> createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
                                                        uint32_t events) = 0;
 
