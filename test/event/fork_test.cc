@@ -4,11 +4,13 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <memory>
 #include <string>
 #include <sys/resource.h>
 #include <thread>
 #include <unistd.h>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -466,6 +468,17 @@ TEST_F(ForkTest, SignalOfTheParentDoesNotWakeTheChild) {
   EXPECT_EQ("", waitForChild(child));
 }
 
+TEST_F(ForkTest, ChildHasAsManyDescriptorsAsItsParent) {
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [] {});
+  ASSERT_TRUE(event.ok()) << event.status();
+  dispatcher_->run(RunType::NonBlock);
+  const int open = countOpenDescriptors();
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(countOpenDescriptors() == open);
+            }));
+}
+
 TEST_F(ForkTest, ChildStopsListeningOfItsOwnBeforeItsLoopEverRuns) {
   struct sigaction former{};
   auto event = dispatcher_->listenForSignal(SIGUSR1, [] {});
@@ -608,6 +621,47 @@ TEST_F(ForkTest, ForkWaitsForNoScopeOfItsOwnThread) {
             }));
 }
 
+TEST_F(ForkTest, GrandchildOfTwoCallbacksGoesOnWithTheLoop) {
+  pid_t pid = -1;
+  std::array<bool, 2> child{};
+  int fired = 0;
+  TimerPtr timer = dispatcher_->createTimer([&] { ++fired; });
+  dispatcher_->post([&] {
+    pid = fork();
+    child[0] = pid == 0;
+    timer->enableTimer(1ms);
+  });
+  dispatcher_->post([&] {
+    if (child[0]) {
+      pid = fork();
+      child[1] = pid == 0;
+    }
+  });
+  dispatcher_->run(RunType::Block);
+  if (child[1]) {
+    _exit(fired == 1 ? 0 : 1);
+  }
+  if (child[0]) {
+    _exit(fired == 1 && waitForChild(pid).empty() ? 0 : 1);
+  }
+  EXPECT_EQ("", waitForChild(pid));
+  EXPECT_EQ(1, fired);
+}
+
+TEST_F(ForkTest, LoopsOfAChildAreLostInAChildOfAnotherThreadThere) {
+  EXPECT_EQ("", runInChild([this] {
+              DispatcherPtr made = createDispatcher({.name = "made in the child"});
+              std::string wrong;
+              std::thread([&] {
+                wrong = runInChild([&] {
+                  CHILD_CHECK(!made->post([] {}));
+                  CHILD_CHECK(!dispatcher_->post([] {}));
+                });
+              }).join();
+              CHILD_CHECK(wrong.empty());
+            }));
+}
+
 TEST_F(ForkTest, GrandchildWorksToo) {
   dispatcher_->run(RunType::NonBlock);
   EXPECT_EQ("", runInChild([this] {
@@ -655,6 +709,123 @@ TEST_F(ForkTest, SimulatedTimeGoesOnInTheChild) {
   EXPECT_EQ(0, calls);
   time.advanceTimeAndRun(1h);
   EXPECT_EQ(1, calls);
+}
+
+TEST_F(ForkTest, SimulatedTimeGoesOnForALoopWhoseCallbackForked) {
+  SimulatedTimeSystem time;
+  DispatcherPtr simulated = createDispatcher({.name = "simulated", .time_system = &time});
+  pid_t pid = -1;
+  bool fired = false;
+  TimerPtr timer = simulated->createTimer([&] {
+    fired = true;
+    simulated->exit();
+  });
+  timer->enableTimer(1h);
+  std::thread advances;
+  SchedulableCallbackPtr next =
+      simulated->createSchedulableCallback([&] { advances = std::thread([&time] { time.advanceTimeAndRun(1h); }); });
+  simulated->post([&] {
+    pid = fork();
+    next->scheduleNextIteration();
+  });
+  simulated->run(RunType::RunUntilExit);
+  advances.join();
+  if (pid == 0) {
+    _exit(fired ? 0 : 1);
+  }
+  EXPECT_EQ("", waitForChild(pid));
+  EXPECT_TRUE(fired);
+}
+
+// What has locks.
+
+// Forks while another thread calls `busy` all the time; each child calls it too.
+void expectForksAmid(const std::function<void()>& busy) {
+  constexpr int kForks = 100;
+  std::atomic<bool> stop{false};
+  std::thread other([&] {
+    while (!stop) {
+      busy();
+    }
+  });
+  for (int i = 0; i < kForks && !testing::Test::HasFailure(); ++i) {
+    EXPECT_EQ("", runInChild([&] { busy(); }));
+  }
+  stop = true;
+  other.join();
+}
+
+TEST_F(ForkTest, LockOfPostsIsFreeInTheChild) {
+  const PostHandle posts = dispatcher_->handle();
+  dispatcher_->shutdown();
+  expectForksAmid([&] { CHILD_CHECK(!posts.post([] {})); });
+}
+
+TEST_F(ForkTest, LockOfSimulatedTimeIsFreeInTheChild) {
+  SimulatedTimeSystem time;
+  expectForksAmid([&] { time.advanceTimeAsync(1us); });
+}
+
+// Waits in its move to the queue.
+class MovedSlowly {
+public:
+  MovedSlowly(Notification& moving, Notification& go) : moving_(&moving), go_(&go) {}
+  MovedSlowly(MovedSlowly&& other) noexcept : moving_(other.moving_), go_(other.go_), moves_(other.moves_ + 1) {
+    if (moves_ == 2) {  // the first one is to the callback
+      moving_->notify();
+      EXPECT_TRUE(go_->wait());
+    }
+  }
+  MovedSlowly& operator=(MovedSlowly&&) = delete;
+  ~MovedSlowly() = default;
+
+private:
+  Notification* moving_;
+  Notification* go_;
+  int moves_ = 0;
+};
+
+TEST_F(ForkTest, PostThatAnotherThreadWasAtIsNotTheChilds) {
+  Notification moving;
+  Notification go;
+  std::vector<int> order;
+  dispatcher_->post([&] { order.push_back(1); });
+  std::thread other([&] { dispatcher_->post([&order, slow = MovedSlowly(moving, go)] { order.push_back(2); }); });
+  ASSERT_TRUE(moving.wait());
+  dispatcher_->post([&] { order.push_back(3); });
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->run(RunType::NonBlock);
+              CHILD_CHECK(order == std::vector<int>({1, 3}));
+              dispatcher_.reset();
+            }));
+  go.notify();
+  other.join();
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(order, testing::ElementsAre(1, 2, 3));
+}
+
+TEST_F(ForkTest, PostThatAnotherThreadWasAtIsNotTheChildsThoughTheLoopHadTakenIt) {
+  Notification moving;
+  Notification go;
+  std::vector<int> order;
+  pid_t child = -1;
+  dispatcher_->post([&] { child = fork(); });
+  std::thread other([&] { dispatcher_->post([&order, slow = MovedSlowly(moving, go)] { order.push_back(2); }); });
+  ASSERT_TRUE(moving.wait());
+  dispatcher_->post([&] { order.push_back(3); });
+  dispatcher_->run(RunType::NonBlock);
+  if (child == 0) {
+    dispatcher_->run(RunType::NonBlock);
+    const bool good = order == std::vector<int>{3};
+    dispatcher_.reset();
+    _exit(good ? 0 : 1);
+  }
+  EXPECT_TRUE(order.empty());
+  go.notify();
+  other.join();
+  EXPECT_EQ("", waitForChild(child));
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(order, testing::ElementsAre(2, 3));
 }
 
 }  // namespace
