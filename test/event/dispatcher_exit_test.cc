@@ -26,6 +26,7 @@
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/submit.h"
+#include "test/test_support/child_process.h"
 #include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/notification.h"
 
@@ -150,6 +151,25 @@ TEST(DispatcherExitTest, ADispatcherThatIsDestroyedWithoutARunWaitsForThoseWhoWa
   }
   dispatcher.reset();
   EXPECT_EQ(in_slow_calls, 0);
+  gone_on = true;
+  caller.join();
+}
+
+TEST(DispatcherExitTest, AChildOfForkDoesNotWaitForThoseWhoAreNotThere) {
+  gone_on = false;
+  DispatcherPtr dispatcher = createDispatcher({.name = "forked"});
+  std::thread caller([d = dispatcher.get()] {
+    slow_calls = true;
+    d->exit();
+    slow_calls = false;
+  });
+  while (in_slow_calls == 0) {
+    sched_yield();
+  }
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher->run(RunType::NonBlock);
+              dispatcher.reset();
+            }));
   gone_on = true;
   caller.join();
 }
