@@ -295,6 +295,26 @@ TEST_P(TimerTest, AnotherArmedWithZeroInACallbackFiresInTheNextIteration) {
   EXPECT_THAT(fired_, ElementsAre(1, 2));
 }
 
+TEST_P(TimerTest, ArmedWithZeroByAFileEventFiresInTheNextIteration) {
+  Pair pair = makeSocketPair();
+  TimerPtr due = numbered(1);  // has the same iteration look at timers
+  TimerPtr timer = numbered(2);
+  FileEventPtr event;
+  event = *dispatcher_.createFileEvent(
+      pair.watched.get(),
+      [&](uint32_t) {
+        event.reset();
+        arm(*timer, 0ms);
+        clock_->pass(5us);
+      },
+      FileTriggerType::Level, FileReadyType::Write);
+  arm(*due, 0ms);
+  dispatcher_.run(RunType::NonBlock);
+  EXPECT_THAT(fired_, ElementsAre(1));
+  dispatcher_.run(RunType::NonBlock);
+  EXPECT_THAT(fired_, ElementsAre(1, 2));
+}
+
 TEST_P(TimerTest, ThatAlwaysRearmsItselfWithZeroDoesNotStarveFileEvents) {
   Pair pair = makeSocketPair();
   TimerPtr timer;
@@ -640,6 +660,16 @@ TEST_F(SimulatedTimerTest, AtAPointInThePastFiresInTheNextIterationAfterWhatWasD
   EXPECT_THAT(fired, ElementsAre(1, 2, 3));
 }
 
+TEST_F(SimulatedTimerTest, AtAPointInTimeBeyond68YearsIsClamped) {
+  constexpr auto kYear = std::chrono::hours(24 * 365);
+  TimerPtr timer = dispatcher_->createTimer([] {});
+  timer->enableTimerAt(time_.monotonicTime() + 100 * kYear);
+  time_.advanceTimeAndRun(68 * kYear - 1us);
+  EXPECT_TRUE(timer->enabled());
+  time_.advanceTimeAndRun(1us);
+  EXPECT_FALSE(timer->enabled());
+}
+
 TEST_F(SimulatedTimerTest, AtTheEndOfTimeStaysArmed) {
   TimerPtr timer = dispatcher_->createTimer([] { FAIL() << "fired"; });
   time_.advanceTimeAndRun(std::chrono::hours(24 * 365 * 290));
@@ -776,6 +806,89 @@ TEST_F(SimulatedTimerTest, ArmingMovingAndDisarmingAtRandomFiresExactlyWhatIsArm
     }
   }
   EXPECT_EQ(0, wrong);
+}
+
+// Its alarm never rings: the loop looks at its timers where it knows by itself that there is something to do.
+class SilentTimeSystem : public TimeSystem {
+public:
+  MonotonicTime monotonicTime() const override { return now; }
+  SystemTime systemTime() const override { return {}; }
+  absl::StatusOr<AlarmPtr> createAlarm(Dispatcher& /*dispatcher*/) override {
+    return std::make_unique<SilentAlarm>(*this);
+  }
+
+  MonotonicTime now{1h};
+  MonotonicTime due;  // what the alarm was set to
+  MonotonicTime latest;
+
+private:
+  class SilentAlarm : public Alarm {
+  public:
+    explicit SilentAlarm(SilentTimeSystem& time) : time_(time) {}
+    void set(MonotonicTime due, MonotonicTime latest) override {
+      time_.due = due;
+      time_.latest = latest;
+    }
+    void setRunning(bool /*running*/) override {}
+    bool rang() override { return false; }
+
+  private:
+    SilentTimeSystem& time_;
+  };
+};
+
+class AlarmTest : public testing::Test {
+protected:
+  SilentTimeSystem time_;
+  DispatcherPtr dispatcher_ = createDispatcher({.name = "silent", .time_system = &time_});
+};
+
+TEST_F(AlarmTest, IsNotNeededForATimerWithoutDelayNorForWhatAnIterationLeftOver) {
+  constexpr int kTimers = 30'000;  // more than one iteration sorts, and more than one fires
+  constexpr int kIterations = 20;
+  int fired = 0;
+  std::vector<TimerPtr> timers;
+  for (int i = 0; i < kTimers; ++i) {
+    timers.push_back(dispatcher_->createTimer([&] { ++fired; }));
+    timers.back()->enableTimer(1s);
+  }
+  TimerPtr without_delay = dispatcher_->createTimer([&] { ++fired; });
+  int iterations = 0;
+  SchedulableCallbackPtr each_iteration;
+  each_iteration = dispatcher_->createSchedulableCallback([&] {
+    if (++iterations == 2) {  // a run begins with a look at the timers
+      time_.now += 1h;
+      without_delay->enableTimer(0ms);
+    }
+    if (iterations < kIterations) {
+      each_iteration->scheduleNextIteration();
+    } else {
+      dispatcher_->exit();
+    }
+  });
+  each_iteration->scheduleNextIteration();
+  dispatcher_->run(RunType::RunUntilExit);
+  EXPECT_EQ(kTimers + 1, fired);
+}
+
+TEST_F(AlarmTest, ForAPointInTimeIsAsPreciseAsForMicroseconds) {
+  constexpr MonotonicTime kWhen{4'000s};
+  // How much later than `kWhen` the alarm may ring.
+  const auto slack = [&](const std::function<void(Timer&)>& arm) {
+    DispatcherPtr dispatcher = createDispatcher({.time_system = &time_});
+    TimerPtr timer = dispatcher->createTimer([] {});
+    arm(*timer);
+    dispatcher->run(RunType::NonBlock);
+    EXPECT_EQ(kWhen, time_.due);
+    return time_.latest - time_.due;
+  };
+  const auto delay = kWhen - time_.now;
+  const auto at_a_point = slack([&](Timer& timer) { timer.enableTimerAt(kWhen); });
+  EXPECT_EQ(at_a_point,
+            slack([&](Timer& timer) { timer.enableHRTimer(std::chrono::duration_cast<microseconds>(delay)); }));
+  EXPECT_LT(at_a_point, slack([&](Timer& timer) {
+              timer.enableTimer(std::chrono::duration_cast<std::chrono::milliseconds>(delay));
+            }));
 }
 
 }  // namespace
