@@ -18,6 +18,7 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/future/future.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/notification.h"
 
@@ -794,6 +795,79 @@ TEST_F(FileEventBudgetTest, NoPollIsBrokenOffForNothing) {
   dispatcher->run(RunType::Block);
   EXPECT_EQ(calls, 20U);
   EXPECT_LE(dispatcher->stats().iterations, 3U);
+}
+
+// In a poll that nothing waits for at first, and whose callbacks each take longer than the budget.
+class FileEventBreakTest : public FileEventBudgetTest {
+protected:
+  static constexpr std::size_t kDescriptors = 20;
+
+  // The fifth callback has something wait, which says with waited() that it came.
+  void runWith(const std::function<void()>& have_it_wait) {
+    watch(*dispatcher_, kDescriptors, [&](std::size_t which) {
+      const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
+      while (std::chrono::steady_clock::now() < until) {
+      }
+      events_[which].reset();
+      constexpr std::size_t kFifth = 5;  // the first poll of a run is broken off after two
+      if (++calls_ == kFifth) {
+        have_it_wait();
+      }
+    });
+    dispatcher_->run(RunType::Block);
+  }
+  void waited() { calls_before_ = calls_; }
+  void expectItCameBetween() {
+    EXPECT_EQ(calls_, kDescriptors);
+    EXPECT_GT(calls_before_, 0U);
+    EXPECT_LT(calls_before_, kDescriptors);
+  }
+
+  DispatcherPtr dispatcher_ =
+      createDispatcher({.name = "budget", .max_callback_time_per_iteration = std::chrono::microseconds(1)});
+  std::size_t calls_ = 0;
+  std::size_t calls_before_ = 0;
+};
+
+TEST_F(FileEventBreakTest, IsBrokenOffForAPostOfAnotherThread) {
+  runWith([this] { std::thread([this] { dispatcher_->post([this] { waited(); }); }).join(); });
+  expectItCameBetween();
+}
+
+TEST_F(FileEventBreakTest, IsBrokenOffForTheEndOfTheRun) {
+  runWith([this] { dispatcher_->exit(); });
+  EXPECT_LT(calls_, kDescriptors);
+}
+
+TEST_F(FileEventBreakTest, IsBrokenOffForACallbackOfThisIteration) {
+  SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([this] { waited(); });
+  runWith([&] { callback->scheduleCurrentIteration(); });
+  expectItCameBetween();
+}
+
+TEST_F(FileEventBreakTest, IsBrokenOffForACallbackOfTheNextIteration) {
+  SchedulableCallbackPtr callback = dispatcher_->createSchedulableCallback([this] { waited(); });
+  runWith([&] { callback->scheduleNextIteration(); });
+  expectItCameBetween();
+}
+
+TEST_F(FileEventBreakTest, IsBrokenOffForAContinuation) {
+  Promise<void> promise;
+  Future<void> future = promise.future(*dispatcher_).then([this] { waited(); });
+  runWith([&] { promise.setValue(); });
+  expectItCameBetween();
+}
+
+TEST_F(FileEventBreakTest, IsBrokenOffForATimerWithoutDelay) {
+  TimerPtr timer = dispatcher_->createTimer([this] { waited(); });
+  runWith([&] { timer->enableTimer(std::chrono::milliseconds(0)); });
+  expectItCameBetween();
+}
+
+TEST_F(FileEventBreakTest, IsBrokenOffForATimerThatMayNotWaitAnyMore) {
+  TimerPtr timer = dispatcher_->createTimer([this] { waited(); });
+  runWith([&] { timer->enableHRTimer(std::chrono::microseconds(1)); });
+  expectItCameBetween();
 }
 
 }  // namespace
