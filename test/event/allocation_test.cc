@@ -146,6 +146,27 @@ TEST_F(AllocationTest, NoneForTimersThatFireAsTimePasses) {
   EXPECT_EQ((kWarmUpRounds + 1) * 500, calls_);
 }
 
+TEST_F(AllocationTest, NoneForMoreTimersThatAreDueTogetherThanEverBefore) {
+  constexpr int64_t kTimers = 30'000;  // so that their slot is emptied in pieces
+  SimulatedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.time_system = &time});
+  std::vector<TimerPtr> timers;
+  for (int64_t i = 0; i < kTimers; ++i) {
+    timers.push_back(dispatcher->createTimer([this] { ++calls_; }));
+    timers.back()->enableTimer(100ms);
+  }
+  dispatcher->run(RunType::NonBlock);
+  constexpr int kNoRoundsBefore = 0;
+  EXPECT_EQ(0, allocationsOf(
+                   [&] {
+                     time.advanceTimeAsync(100ms);
+                     while (calls_ < kTimers) {
+                       dispatcher->run(RunType::NonBlock);
+                     }
+                   },
+                   kNoRoundsBefore));
+}
+
 TEST_F(AllocationTest, NoneForTheDeliveryOfAFileEvent) {
   Pair pair = makeSocketPair();
   auto event = dispatcher_->createFileEvent(

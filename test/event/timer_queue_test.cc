@@ -205,6 +205,20 @@ TEST_F(TimerQueuePiecesTest, WhatIsDueIsPoppedWhileALargeSlotIsEmptied) {
   EXPECT_GE(beats, 39);
 }
 
+TEST_F(TimerQueuePiecesTest, ALookInVainIsNotFollowedByOthersWhereTheNextSlotIsLargeAndAllOfItIsArmed) {
+  for (const auto& node : nodes_) {
+    queue_.arm(*node, kHour, false, 0);
+  }
+  queue_.arm(a_, 2 * TimerQueue::kTick, true, 0);
+  queue_.disarm(a_);
+  constexpr int kMaxRounds = 10;
+  int rounds = 0;
+  do {
+    EXPECT_TRUE(popRound(3 * TimerQueue::kTick).empty());
+  } while (unfinished_ && ++rounds < kMaxRounds);
+  EXPECT_LT(rounds, kMaxRounds);
+}
+
 TEST_F(TimerQueuePiecesTest, ATickIsPoppedInOrderHoweverManyPiecesItTakes) {
   std::mt19937_64 random(3);
   std::vector<std::pair<uint64_t, std::size_t>> expected;
