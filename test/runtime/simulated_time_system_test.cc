@@ -76,6 +76,13 @@ TEST_F(SimulatedTimeSystemTest, TimeStopsAtItsEnd) {
   EXPECT_LT(time_.systemTime(), SystemTime());
 }
 
+TEST_F(SimulatedTimeSystemTest, SystemTimeStopsAtItsEnd) {
+  time_.advanceTimeAsync(1h);
+  time_.setSystemTime(SystemTime::max());
+  time_.advanceTimeAsync(1h);
+  EXPECT_EQ(SystemTime::max(), time_.systemTime());
+}
+
 TEST_F(SimulatedTimeSystemTest, TimersOfTwoDispatchersFireInTheOrderOfDeadlines) {
   TimerPtr a = recorder(*dispatcher_, "first 10");
   TimerPtr b = recorder(*second_, "second 5");
