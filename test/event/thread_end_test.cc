@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <pthread.h>
@@ -159,6 +160,31 @@ TEST_F(ThreadEndTest, ByBeingCancelledInACallback) {
     }
   });
   expectEnds();
+}
+
+// A thread that was cancelled goes on until it comes to a place where it can be.
+void expectNoPlaceToBeCancelledIn(const std::function<void()>& f) {
+  bool went_on = false;
+  std::thread thread([&] {
+    pthread_cancel(pthread_self());
+    f();
+    went_on = true;
+  });
+  thread.join();
+  EXPECT_TRUE(went_on);
+}
+
+TEST_F(ThreadEndTest, NotByBeingCancelledWhereAThreadWakesTheLoop) {
+  expectNoPlaceToBeCancelledIn([this] { dispatcher_->exit(); });
+}
+
+TEST_F(ThreadEndTest, NotByBeingCancelledInTheHandlerOfASignal) {
+  int calls = 0;
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
+  ASSERT_TRUE(event.ok()) << event.status();
+  expectNoPlaceToBeCancelledIn([] { raise(SIGUSR1); });
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ(1, calls);
 }
 
 }  // namespace
