@@ -312,6 +312,29 @@ TEST(ClosedDescriptorsTest, AListenerThatComesAfterThatGetsADescriptorOfItsOwn) 
             }));
 }
 
+TEST(ClosedDescriptorsTest, AChildOfAParentWhoseSignalsFailGetsItsOwn) {
+  EXPECT_EQ("", runInChild([] {
+              LogCapture log(LogLayer::Event);
+              World world;
+              CHILD_CHECK(world.closeThose("eventfd", true) == 1);
+              CHILD_CHECK(raise(SIGUSR1) == 0);
+              // Takes the number that was closed: the child closes it, as what it has inherited.
+              CHILD_CHECK(fcntl(world.own.front(), F_DUPFD_CLOEXEC, 0) == world.signal_fd);
+              const std::string wrong = runInChild([&world] {
+                bool ran = false;
+                world.dispatcher->post([&] { ran = true; });
+                world.dispatcher->run(RunType::NonBlock);
+                CHILD_CHECK(ran);
+                CHILD_CHECK(raise(SIGUSR1) == 0);
+                world.timer->enableTimer(0ms);
+                world.dispatcher->run(RunType::NonBlock);
+                CHILD_CHECK(world.timer_calls == 1);
+              });
+              CHILD_CHECK(wrong.empty());
+              CHILD_CHECK(errorsIn(log) == 0);
+            }));
+}
+
 TEST(ClosedDescriptorsTest, AChildThatClosesThoseOfItsParentSaysNothing) {
   EXPECT_EQ("", runInChild([] {
               LogCapture log(LogLayer::Event);

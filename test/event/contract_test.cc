@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
+#include "test/test_support/child_process.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/lifetime_probe.h"
@@ -212,6 +213,14 @@ TEST_F(LostDescriptorTest, IsFatalWhenItsNumberIsUsedAgainAndTheFormerFileIsRead
   putInItsPlace(other_.watched.get());
   writeText(pair_.peer.get(), "x");  // kept_ keeps the former file in the epoll
   EXPECT_DEATH(dispatcher_->run(RunType::NonBlock), lost_);
+}
+
+TEST_F(LostDescriptorTest, AChildOfForkMayHaveClosedIt) {
+  EXPECT_EQ("", runInChild([this] {
+              pair_.watched.close();
+              event_.reset();
+              dispatcher_->run(RunType::NonBlock);
+            }));
 }
 
 TEST_F(LostDescriptorTest, ADuplicateInItsPlaceIsTheSame) {

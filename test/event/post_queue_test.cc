@@ -2,14 +2,21 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <poll.h>
+#include <pthread.h>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "spdlog/sinks/base_sink.h"
+
+#include "nuncio/common/logging.h"
+#include "test/test_support/child_process.h"
 
 namespace nuncio {
 namespace {
@@ -161,6 +168,59 @@ TEST_F(PostQueueTest, ManyProducersAndASleepyConsumerLoseNothing) {
     producer.join();
   }
   EXPECT_EQ(next, std::vector<int>(kProducers, kPosts));
+}
+
+TEST_F(PostQueueTest, AChildOfForkDoesNotWakeTheParentsLoop) {
+  PostQueue::Batch batch;
+  EXPECT_FALSE(queue_->take(batch, /*will_sleep=*/true));
+  EXPECT_EQ("", test::runInChild([this] {
+              CHILD_CHECK(post([] {}));
+              queue_->requestExit();
+            }));
+  EXPECT_FALSE(woken());
+}
+
+TEST_F(PostQueueTest, AFailureOfTheParentIsNotTheChilds) {
+  ASSERT_TRUE(setLogLevel("event", "off").ok());
+  queue_->fail("close", -1, EBADF);
+  ASSERT_TRUE(setLogLevel("event", "info").ok());
+  EXPECT_EQ("", test::runInChild([this] {
+              CHILD_CHECK(queue_->reopen().ok());
+              CHILD_CHECK(!queue_->failed());
+              queue_->wake();
+              CHILD_CHECK(woken());
+              CHILD_CHECK(!queue_->failed());
+            }));
+  EXPECT_TRUE(queue_->failed());
+}
+
+// A sink in which a thread can be cancelled, as it can in most.
+class CancellationPoint : public spdlog::sinks::base_sink<std::mutex> {
+public:
+  int lines() const { return lines_; }
+
+private:
+  void sink_it_(const spdlog::details::log_msg& /*message*/) override {
+    pthread_testcancel();
+    ++lines_;
+  }
+  void flush_() override {}
+
+  int lines_ = 0;
+};
+
+TEST_F(PostQueueTest, AThreadThatWasCancelledSaysWhatFailedAllTheSame) {
+  const auto sink = std::make_shared<CancellationPoint>();
+  const std::vector<spdlog::sink_ptr> former = logger(LogLayer::Event).sinks();
+  logger(LogLayer::Event).sinks() = {sink};
+  std::thread thread([this] {
+    pthread_cancel(pthread_self());
+    queue_->fail("close", -1, EBADF);
+  });
+  thread.join();
+  logger(LogLayer::Event).sinks() = former;
+  EXPECT_EQ(sink->lines(), 1);
+  EXPECT_TRUE(queue_->failed());
 }
 
 }  // namespace
