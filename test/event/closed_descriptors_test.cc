@@ -271,6 +271,30 @@ TEST(ClosedDescriptorsTest, ABusyPollingLoopDoesNotSpin) {
             }));
 }
 
+TEST(ClosedDescriptorsTest, ABusyPollingLoopThatSpinsAlreadyEnds) {
+  EXPECT_EQ("", runInChild([] {
+              LogCapture log(LogLayer::Event);
+              const std::set<int> before = openDescriptors();
+              const DispatcherPtr dispatcher = createDispatcher({.busy_poll = std::chrono::hours(24)});
+              std::set<int> own = openDescriptors();
+              for (const int fd : before) {
+                own.erase(fd);
+              }
+              std::thread other([&own] {
+                constexpr int kSpinning = 100;  // polls
+                while (polls < kSpinning) {
+                  std::this_thread::yield();
+                }
+                for (const int fd : own) {
+                  close(fd);
+                }
+              });
+              dispatcher->run(RunType::RunUntilExit);
+              other.join();
+              CHILD_CHECK(errorsIn(log) == 1);
+            }));
+}
+
 TEST(ClosedDescriptorsTest, TheLoopThatListensIsWokenByTheNextThatRuns) {
   EXPECT_EQ("", runInChild([] {
               LogCapture log(LogLayer::Event);

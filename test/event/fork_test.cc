@@ -468,6 +468,20 @@ TEST_F(ForkTest, SignalOfTheParentDoesNotWakeTheChild) {
   EXPECT_EQ("", waitForChild(child));
 }
 
+TEST_F(ForkTest, BlockingRunOfTheChildWaitsForItsSignals) {
+  int calls = 0;
+  SignalEventPtr event = *dispatcher_->listenForSignal(SIGUSR1, [&] {
+    ++calls;
+    event.reset();
+  });
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              dispatcher_->post([] { raise(SIGUSR1); });
+              dispatcher_->run(RunType::Block);
+              CHILD_CHECK(calls == 1);
+            }));
+}
+
 TEST_F(ForkTest, ChildHasAsManyDescriptorsAsItsParent) {
   auto event = dispatcher_->listenForSignal(SIGUSR1, [] {});
   ASSERT_TRUE(event.ok()) << event.status();
