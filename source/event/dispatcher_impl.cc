@@ -46,6 +46,14 @@ MonotonicTime monotonicTime(uint64_t nanoseconds) {
   return MonotonicTime(std::chrono::nanoseconds(static_cast<int64_t>(std::min(nanoseconds, kMax))));
 }
 
+// Never rings: in the child of a fork, until there is another, or where none could be made.
+class NoAlarm final : public Alarm {
+public:
+  void set(MonotonicTime /*due*/, MonotonicTime /*latest*/) override {}
+  void setRunning(bool /*running*/) override {}
+  bool rang() override { return false; }
+};
+
 }  // namespace
 
 absl::StatusOr<DispatcherPtr> tryCreateDispatcher(const DispatcherOptions& options) {
@@ -128,8 +136,10 @@ void DispatcherImpl::checkFork() {
     return;
   }
   loop_->checkFork();
-  // The events of the parent's eventfd and timerfd go before the descriptors do.
+  // Each event of a descriptor of the parent goes before the descriptor does, and that before its number is used again:
+  // where the child has closed it, it may be another's by then.
   wake_event_.reset();
+  alarm_ = std::make_unique<NoAlarm>();
   absl::Status status = posts_->reopen();
   if (status.ok()) {
     status = openWakeEvent();

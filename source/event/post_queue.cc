@@ -132,6 +132,7 @@ PostQueue::~PostQueue() {
 }
 
 absl::Status PostQueue::reopen() {
+  wake_fd_ = FileDescriptor();  // before another has its number, which this would close
   absl::StatusOr<FileDescriptor> fd = openEventFd();
   if (!fd.ok()) {
     return fd.status();

@@ -21,8 +21,8 @@ void TimerQueue::reserve() {
 }
 
 void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) {
-  if ((now >> kTickBits) > current_tick_ && limit_ == kNever) {
-    // So that what is near is filed as near. Not beyond a slot that has timers: popDue() empties slots one by one.
+  if ((now >> kTickBits) > current_tick_) {
+    // So that what is near is filed as near. Not beyond a slot that has timers, such as one that is being emptied.
     const uint64_t next = nextSlot().begin;
     current_tick_ = std::max(current_tick_, std::min(now >> kTickBits, next - 1));
   }

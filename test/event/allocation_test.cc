@@ -87,6 +87,13 @@ TEST_F(AllocationTest, NoneForPostsThatPost) {
 TEST_F(AllocationTest, NoneForPostsFromAnotherThread) {
   DispatcherThread thread(*dispatcher_);
   std::atomic<int> ran{0};
+  // More memory than the few blocks that are under way between the two threads at a time.
+  Notification go_on;
+  dispatcher_->post([&] { EXPECT_TRUE(go_on.wait()); });
+  for (int i = 0; i < 5000; ++i) {
+    dispatcher_->post([] {});
+  }
+  go_on.notify();
   EXPECT_EQ(0, allocationsOf([&] {
               ran = 0;
               for (int i = 0; i < 100; ++i) {

@@ -375,6 +375,23 @@ TEST_F(ForkTest, SignalThatTheParentHasPendingDoesNotCallBackInTheChild) {
   EXPECT_EQ(1, calls);
 }
 
+TEST_F(ForkTest, AChildThatClosesAllDescriptorsCanRunWhatItInherited) {
+  auto listener = dispatcher_->listenForSignal(SIGUSR1, [&] { dispatcher_->exit(); });
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              for (int fd = 3; fd < 200; ++fd) {
+                ::close(fd);
+              }
+              bool ran = false;
+              dispatcher_->post([&] { ran = true; });
+              const TimerPtr timer = dispatcher_->createTimer([] { raise(SIGUSR1); });
+              timer->enableTimer(1ms);
+              dispatcher_->run(RunType::RunUntilExit);
+              CHILD_CHECK(ran);
+            }));
+}
+
 // A child that listens anew before its loop runs, and forks then.
 TEST_F(ForkTest, SignalsOfAGrandchildDoNotWakeTheChild) {
   auto first = dispatcher_->listenForSignal(SIGUSR1, [] {});
