@@ -121,7 +121,7 @@ void FileEventImpl::leaveLoop() {
   checkDescriptor(kOperation);
   disable();
   if (loop_->base() == nullptr) {
-    (void)raw_event_.release();  // it would be taken out of the event_base that is not to be used
+    static_cast<void>(raw_event_.release());  // it would be taken out of the event_base that is not to be used
   }
   unlink();
 }

@@ -817,7 +817,7 @@ protected:
     dispatcher_->run(RunType::Block);
   }
   void waited() { calls_before_ = calls_; }
-  void expectItCameBetween() {
+  void expectItCameBetween() const {
     EXPECT_EQ(calls_, kDescriptors);
     EXPECT_GT(calls_before_, 0U);
     EXPECT_LT(calls_before_, kDescriptors);

@@ -410,7 +410,7 @@ TEST_F(ForkTest, SignalsOfAGrandchildDoNotWakeTheChild) {
               const TimerPtr end = dispatcher_->createTimer([&] { dispatcher_->exit(); });
               end->enableTimer(100ms);
               dispatcher_->run(RunType::RunUntilExit);
-              CHILD_CHECK(waitForChild(grandchild) == "");
+              CHILD_CHECK(waitForChild(grandchild).empty());
               CHILD_CHECK(dispatcher_->stats().iterations - before <= 20);
             }));
 }

@@ -825,9 +825,9 @@ private:
   class SilentAlarm : public Alarm {
   public:
     explicit SilentAlarm(SilentTimeSystem& time) : time_(time) {}
-    void set(MonotonicTime due, MonotonicTime latest) override {
-      time_.due = due;
-      time_.latest = latest;
+    void set(MonotonicTime set_due, MonotonicTime set_latest) override {
+      time_.due = set_due;
+      time_.latest = set_latest;
     }
     void setRunning(bool /*running*/) override {}
     bool rang() override { return false; }
