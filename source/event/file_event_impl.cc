@@ -121,7 +121,8 @@ void FileEventImpl::leaveLoop() {
   checkDescriptor(kOperation);
   disable();
   if (loop_->base() == nullptr) {
-    static_cast<void>(raw_event_.release());  // it would be taken out of the event_base that is not to be used
+    [[maybe_unused]] event* const leaked =
+        raw_event_.release();  // it would be taken out of the event_base that is not to be used
   }
   unlink();
 }

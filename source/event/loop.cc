@@ -168,7 +168,7 @@ void Loop::reinitBase() {
       NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name());
       return;
     case Reinited::No:
-      static_cast<void>(base_.release());  // libevent has left it half done, so it leaks
+      [[maybe_unused]] event_base* const leaked = base_.release();  // libevent has left it half done, so it leaks
       posts->fail("no descriptors or memory for an epoll of its own in the child of a fork");
   }
 }
