@@ -1,10 +1,18 @@
 #include "source/event/fast_clock.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
-#include <fstream>
-#include <string>
+#include <cstddef>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "absl/strings/string_view.h"
+
+#include "nuncio/common/file_descriptor.h"
 
 namespace nuncio {
 namespace {
@@ -29,9 +37,19 @@ bool counterIsTrusted() {
   static constinit std::atomic<Trusted> trusted{Trusted::Unknown};  // relaxed: it says nothing about other memory
   Trusted known = trusted.load(std::memory_order_relaxed);
   if (known == Trusted::Unknown) {
-    std::ifstream file("/sys/devices/system/clocksource/clocksource0/current_clocksource");
-    std::string source;
-    known = file >> source && source == "tsc" ? Trusted::Yes : Trusted::No;
+    // No stream of the C++ library, whose locale is made once, under a lock; nor open(), where a thread can be
+    // cancelled.
+    const auto fd = static_cast<int>(::syscall(SYS_openat, AT_FDCWD,
+                                               "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+                                               O_RDONLY | O_CLOEXEC));
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+      return false;  // for now
+    }
+    const FileDescriptor file(fd);
+    std::array<char, 8> name{};
+    const auto size = ::syscall(SYS_read, file.get(), name.data(), name.size());
+    known = size > 0 && absl::string_view(name.data(), static_cast<std::size_t>(size)) == "tsc\n" ? Trusted::Yes
+                                                                                                  : Trusted::No;
     trusted.store(known, std::memory_order_relaxed);
   }
   return known == Trusted::Yes;

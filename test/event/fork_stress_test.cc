@@ -23,6 +23,13 @@
 #include "nuncio/future/submit.h"
 #include "nuncio/future/time.h"
 #include "test/test_support/child_process.h"
+#include "test/test_support/sanitizers.h"
+
+#ifdef NUNCIO_TEST_THREAD_SANITIZER
+// A thread of the parent that had ended at a fork, and that nobody had joined yet, is nobody's leak in the child.
+extern "C" const char* __tsan_default_options();  // NOLINT(bugprone-reserved-identifier): the sanitizer's name
+const char* __tsan_default_options() { return "report_thread_leaks=0"; }
+#endif
 
 namespace nuncio::test {
 namespace {
@@ -77,6 +84,11 @@ void useAll() {
 // child anew, by one of its threads, while another forks.
 TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibraryForTheFirstTime) {
   const QuietStderr quiet;
+#ifdef NUNCIO_TEST_THREAD_SANITIZER
+  // The C++ runtime makes something at the first throw, by pthread_once(), which begins anew in the child of a fork;
+  // the sanitizer's waits there for a thread that the child does not have.
+  EXPECT_ANY_THROW(throw 1);
+#endif
   for (int i = 0; i < forks(); ++i) {
     ASSERT_EQ("", runInChild([i] {
                 std::atomic<bool> begun{false};
@@ -108,10 +120,9 @@ TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibrary) {
       sleepFor(*busy, 0ms).then([] {}).detach();
       throw 1;  // which the loop logs
     }
-    busy->exit();
   };
   busy->post([&] { again(); });
-  threads.emplace_back([&] { busy->run(RunType::RunUntilExit); });
+  std::thread busy_thread([&] { busy->run(RunType::RunUntilExit); });
   threads.emplace_back([&] {
     while (!stop) {
       mine->post([] {});
@@ -149,6 +160,8 @@ TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibrary) {
   for (std::thread& thread : threads) {
     thread.join();
   }
+  busy->exit();  // only now: they wait for what it answers
+  busy_thread.join();
 }
 
 }  // namespace
