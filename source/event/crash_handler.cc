@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "nuncio/common/no_fork.h"
+#include "source/event/loop.h"
 
 namespace nuncio {
 namespace {
@@ -34,7 +35,7 @@ const char* nameOf(int signal) {
 
 void dumpLoop(const Loop& loop, CrashOutput& out) {
   // A second crash, in dumpState or on a loop that is itself damaged, ends the process at once.
-  Loop::setRunningHere(nullptr);
+  const LoopCore::Running none(nullptr);
   out << "nuncio: dispatcher " << loop.name() << " was working on " << loop.tracked_depth << " tracked object(s)\n";
   const std::size_t shown = std::min(loop.tracked_depth, Loop::kMaxTracked);
   for (std::size_t i = shown; i-- > 0;) {
@@ -141,20 +142,13 @@ void installCrashHandler() {
   });
 }
 
-CrashScope::CrashScope(const Loop& loop) : outer_(Loop::runningHere()) {
+void prepareThreadForCrash() {
   if (installed.load(std::memory_order_acquire) && give_signal_stacks) {
     thread_local constinit bool looked_at = false;
     if (!std::exchange(looked_at, true)) {
       giveSignalStack();
     }
   }
-  Loop::setRunningHere(&loop);
-  setCurrentDispatcherName(loop.name().c_str());
-}
-
-CrashScope::~CrashScope() {
-  Loop::setRunningHere(outer_);
-  setCurrentDispatcherName(outer_ != nullptr ? outer_->name().c_str() : nullptr);
 }
 
 }  // namespace nuncio

@@ -80,54 +80,47 @@ absl::StatusOr<DispatcherPtr> DispatcherImpl::create(const DispatcherOptions& op
         absl::StrCat("dispatcher ", options.name,
                      ": the limits of an iteration must be greater than 0, and busy_poll not negative"));
   }
-  absl::StatusOr<EventBasePtr> base = newEventBase();
-  if (!base.ok()) {
-    return base.status();
+  absl::StatusOr<std::unique_ptr<Backend>> backend = Backend::create(options.backend);
+  if (!backend.ok()) {
+    return backend.status();
   }
-  absl::StatusOr<std::shared_ptr<PostQueue>> posts = PostQueue::create(options.name);
-  if (!posts.ok()) {
-    return posts.status();
+  absl::StatusOr<std::unique_ptr<Waker>> waker = (*backend)->createWaker();
+  if (!waker.ok()) {
+    return waker.status();
   }
+  std::shared_ptr<PostQueue> posts(new PostQueue(options.name, *std::move(waker)));
   TimeSystem& time_system = options.time_system != nullptr ? *options.time_system : realTimeSystem();
-  const LoopRef loop(new Loop(*std::move(posts), time_system, *std::move(base), options.terminate_on_exception));
-  std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(options, loop));
-  if (absl::Status status = dispatcher->openKernelObjects(); !status.ok()) {
+  LoopPtr loop(new Loop(std::move(posts), time_system, *std::move(backend), options.terminate_on_exception));
+  std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(options, std::move(loop)));
+  if (absl::Status status = dispatcher->open(); !status.ok()) {
     return status;
   }
   return dispatcher;
 }
 
-DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop)
-    : loop_(loop),
-      posts_(loop->posts),
-      tasks_(TaskQueue::create(PostHandle(posts_), *this, /*simulated=*/!loop->realTime())),
+DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, LoopPtr loop)
+    : loop_(std::move(loop)),
+      posts_(loop_->posts),
       max_batches_(options.max_post_batches_per_iteration),
       max_time_(clampToAYear(options.max_callback_time_per_iteration)),
       busy_poll_(clampToAYear(options.busy_poll)) {
-  loop_->setBatch(&batch_);
-  loop_->limitFileEvents(static_cast<uint64_t>(max_time_.count()), tasks_);
+  loop_->attach(*this, batch_);
+  loop_->limitFileEvents(static_cast<uint64_t>(max_time_.count()));
 }
 
-absl::Status DispatcherImpl::openKernelObjects() {
-  if (absl::Status status = openWakeEvent(); !status.ok()) {
+absl::Status DispatcherImpl::open() {
+  if (absl::Status status = loop_->backend().open(*loop_); !status.ok()) {
     return status;
   }
+  return createAlarm();
+}
+
+absl::Status DispatcherImpl::createAlarm() {
   absl::StatusOr<AlarmPtr> alarm = loop_->timeSystem().createAlarm(*this);
   if (!alarm.ok()) {
     return alarm.status();
   }
   alarm_ = *std::move(alarm);
-  own_events_ = loop_->enabled_events;
-  return absl::OkStatus();
-}
-
-absl::Status DispatcherImpl::openWakeEvent() {
-  absl::StatusOr<FileEventPtr> event = createFileEvent(
-      posts_->wakeFd(), [this](uint32_t) { tasks_->runLate(); }, FileTriggerType::Edge, FileReadyType::Read);
-  if (!event.ok()) {
-    return event.status();
-  }
-  wake_event_ = *std::move(event);
   return absl::OkStatus();
 }
 
@@ -138,20 +131,13 @@ void DispatcherImpl::checkFork() {
   loop_->checkFork();
   // Each event of a descriptor of the parent goes before the descriptor does, and that before its number is used again:
   // where the child has closed it, it may be another's by then.
-  wake_event_.reset();
   alarm_ = std::make_unique<NoAlarm>();
-  absl::Status status = posts_->reopen();
+  absl::Status status = loop_->backend().reopen();
+  posts_->forgetFailure();
   if (status.ok()) {
-    status = openWakeEvent();
-  }
-  absl::StatusOr<AlarmPtr> alarm = loop_->timeSystem().createAlarm(*this);
-  status.Update(alarm.status());
-  status.Update(SignalEventImpl::reopenAfterFork(*loop_));
-  if (alarm.ok()) {
-    alarm_ = *std::move(alarm);
+    status = createAlarm();
     alarm_->setRunning(true);
   }
-  idle_ = false;  // posts of the child's other threads may have woken the parent instead
   if (!status.ok()) {
     posts_->fail(absl::StrCat("in the child of a fork: ", status.ToString()).c_str());
   }
@@ -170,16 +156,16 @@ DispatcherImpl::~DispatcherImpl() {
   loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
   shutdown();
   SignalEventImpl::stopAll(*loop_);  // again, where it runs, which breaks the contract
-  loop_->setEnded();
-  wake_event_.reset();
+  loop_->handlesMayBeAnywhere();
+  // In the child of a fork: else what is taken out of the event_base is taken out of the parent's epoll, with the base.
+  loop_->checkFork();
   alarm_.reset();
+  loop_->backend().close();
   // What was deferred since, or is left over where shutdown() gave up.
   for (int round = 0; round < kMaxShutdownRounds && !deferred_now_->empty(); ++round) {
     clearDeferredDeleteList();
   }
-  loop_->setBatch(nullptr);
-  loop_->dispatcherGone(ready_);
-  tasks_->dispatcherGone();
+  loop_.release()->dispatcherGone(ready_);
 }
 
 absl::StatusOr<FileEventPtr> DispatcherImpl::createFileEvent(int fd, FileReadyCb cb, FileTriggerType trigger,
@@ -241,10 +227,14 @@ void DispatcherImpl::clearDeferredDeleteList() {
   deleting_ = false;
 }
 
-// Ends a run, also where its thread ends in the midst of a callback, or is cancelled.
+// The scope of a run, which ends also where its thread ends in the midst of a callback, or is cancelled: the loop is
+// the one that runs on this thread, named in assertions and when the thread crashes.
 class DispatcherImpl::RunScope {
 public:
-  explicit RunScope(DispatcherImpl& dispatcher) : dispatcher_(dispatcher) {}
+  explicit RunScope(DispatcherImpl& dispatcher) : dispatcher_(dispatcher), running_(&*dispatcher.loop_) {
+    prepareThreadForCrash();
+    setCurrentDispatcherName(dispatcher.loop_->name().c_str());
+  }
   ~RunScope() {
     dispatcher_.posts_->awake();
     dispatcher_.setAlarm();  // a time system may want to know of timers while nothing runs
@@ -252,19 +242,23 @@ public:
     dispatcher_.posts_->waitForLeaving();
     dispatcher_.posts_->forgetExit();
     dispatcher_.loop_->endRun();
+    setCurrentDispatcherName(outer_ != nullptr ? outer_->name().c_str() : nullptr);
   }
   RunScope(const RunScope&) = delete;
   RunScope& operator=(const RunScope&) = delete;
 
 private:
   DispatcherImpl& dispatcher_;
+  const Loop* const outer_ = Loop::runningHere();  // a callback may run another dispatcher
+  const LoopCore::Running running_;
 };
 
 void DispatcherImpl::run(RunType type) {
   if (loop_->lost()) {
     return;
   }
-  if (!NUNCIO_CONTRACT(loop_->beginRun(), name(), "Dispatcher::run",
+  const bool begun = loop_->beginRun();
+  if (!NUNCIO_CONTRACT(begun, name(), "Dispatcher::run",
                        "it runs already, on this thread or on another; post() what is to come next")) {
     return;
   }
@@ -273,11 +267,7 @@ void DispatcherImpl::run(RunType type) {
     return;
   }
   loop_->bindToThread();
-  tasks_->bindToThread();
   const RunScope run_scope(*this);
-  const CrashScope crash_scope(*loop_);
-  const TaskQueue::Running running_tasks(tasks_);
-  run_type_ = type;
   checkFork();
   if (failed()) {
     return;
@@ -286,7 +276,7 @@ void DispatcherImpl::run(RunType type) {
   look_at_timers_ = true;  // a run begins with a look at the clock, whether or not the alarm has rung
 
   loop_->invalidateApproximateTime();
-  tasks_->beginIteration();
+  loop_->beginIteration();
   runWork();  // what was posted before run() comes before any event
   for (bool leave = false; !leave;) {
     if (type == RunType::Block && nothingCanCallBack()) {
@@ -299,8 +289,8 @@ void DispatcherImpl::run(RunType type) {
 }
 
 bool DispatcherImpl::failed() {
-  if (SignalEventImpl::descriptorFailed()) [[unlikely]] {
-    SignalEventImpl::reportFailedDescriptor();
+  if (loop_->backend().signalsFailed()) [[unlikely]] {
+    SignalEventImpl::reportFailure(*loop_);
   }
   return posts_->failed();
 }
@@ -317,17 +307,17 @@ void DispatcherImpl::shutdown() {
   }
   posts_->close();
   loop_->bindToThread();  // what is destroyed now may look for its dispatcher's thread
-  tasks_->beginShutdown();
+  loop_->beginShutdown();
   for (int round = 0;; ++round) {
     clearDeferredDeleteList();
     batch_.destroyAll();
-    posts_->take(batch_, /*will_sleep=*/false);
-    const bool had_tasks = tasks_->shutdownRound();
-    if (batch_.empty() && deferred_now_->empty() && !had_tasks && tasks_->endShutdown(/*force=*/false)) {
+    posts_->take(batch_);
+    const bool had_tasks = loop_->shutdownRound();
+    if (batch_.empty() && deferred_now_->empty() && !had_tasks && loop_->endShutdown(/*force=*/false)) {
       break;
     }
     if (round == kMaxShutdownRounds) {
-      tasks_->endShutdown(/*force=*/true);
+      loop_->endShutdown(/*force=*/true);
       NUNCIO_LOG(Event, err, "dispatcher {}: destructors still defer deletions after {} rounds of shutdown; giving up",
                  loop_->name(), kMaxShutdownRounds);
       break;
@@ -335,7 +325,7 @@ void DispatcherImpl::shutdown() {
   }
   SignalEventImpl::stopAll(*loop_);
   loop_->logExceptionsLeftOut();
-  loop_->setEnded();
+  loop_->handlesMayBeAnywhere();
 }
 
 MonotonicTime DispatcherImpl::approximateMonotonicTime() {
@@ -383,7 +373,7 @@ DispatcherStats DispatcherImpl::stats() const {
 
 void DispatcherImpl::iterate(bool block) {
   ++stats_.iterations;
-  tasks_->beginIteration();
+  loop_->beginIteration();
   checkFork();
   if (posts_->failed()) [[unlikely]] {
     return;
@@ -394,7 +384,7 @@ void DispatcherImpl::iterate(bool block) {
   const uint64_t timers_mark = loop_->timers.orderMark();
   const uint64_t timer_due_at = loop_->timer_due_at;
   const bool timer_due = std::exchange(loop_->timer_due, false);
-  poll(block && idle_);
+  poll(block && !timer_due && prepareToSleep());
   if (alarm_->rang() || look_at_timers_ || timer_due) {
     runTimers(timers_mark, timer_due_at);
   }
@@ -419,14 +409,7 @@ void DispatcherImpl::poll(bool block) {
 
 void DispatcherImpl::pollDescriptors(bool block) {
   loop_->beginPoll(/*work_waits=*/!block);
-  errno = 0;
-  if (event_base_loop(loop_->base(), block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK) < 0) [[unlikely]] {
-    if (errno != 0) {
-      posts_->fail("epoll_wait", -1, errno);
-    } else {  // libevent has refused
-      posts_->fail("the thread that ran it ended in its poll, or in a callback of a file event or a signal");
-    }
-  }
+  loop_->backend().poll(block);
   if (std::exchange(loop_->poll_broken_off, false)) {
     look_at_timers_ = true;  // the alarm may be among what is left
   }
@@ -455,7 +438,7 @@ bool DispatcherImpl::spin() {
     if (end == std::chrono::steady_clock::time_point()) {
       end = now + busy_poll_;
     } else if (now >= end) {
-      return posts_->take(batch_, /*will_sleep=*/true);
+      return !posts_->announceSleep();
     }
   }
 }
@@ -501,9 +484,9 @@ void DispatcherImpl::runWorkList(WorkList& list, Budget& budget) {
 }
 
 void DispatcherImpl::runTasks(Budget& budget) {
-  while (!tasks_->empty() && !budget.spent()) {
+  while (!loop_->empty() && !budget.spent()) {
     ++stats_.tasks_run;
-    tasks_->runFirst();
+    loop_->runFirst();
     budget.countCallback();
   }
 }
@@ -511,47 +494,54 @@ void DispatcherImpl::runTasks(Budget& budget) {
 // In turns: callbacks scheduled for this iteration, tasks, deferred deletion, a batch of posts; until nothing is left,
 // or the iteration has done enough.
 void DispatcherImpl::runWork() {
-  idle_ = false;
   Budget scheduled_budget = newBudget();
   Budget tasks_budget = newBudget();
   Budget posts_budget = newBudget();
-  for (uint64_t batches = 0; batches <= max_batches_; ++batches) {
+  for (uint64_t turn = 0; turn <= max_batches_; ++turn) {
     runWorkList(loop_->current_iteration, scheduled_budget);
     runTasks(tasks_budget);
     if (!deferred_now_->empty()) {  // looked at here, too: it saves the call for each batch of posts
       clearDeferredDeleteList();
     }
-    if (batch_.empty()) {
-      const bool may_sleep = !posts_->pendingFromLoop() && maySleep();
-      if (may_sleep) {
-        linger();
-      }
-      if (batches == max_batches_ || !posts_->take(batch_, may_sleep && busy_poll_.count() == 0)) {
-        if (deferred_now_->empty() && (loop_->current_iteration.empty() || scheduled_budget.spent()) &&
-            (tasks_->empty() || tasks_budget.spent())) {
-          idle_ = may_sleep && batches < max_batches_;
-          return;
-        }
-        continue;  // a destructor or a task has made more work
-      }
-    }
-    const uint64_t first = stats_.posts_run;
-    const bool from_others = batch_.fromOtherThreads();
-    while (!batch_.empty()) {
-      if (!batch_.firstFinished()) [[unlikely]] {  // in a moment: see PostQueue
+    if (turn < max_batches_ && takeBatch()) {
+      if (!runBatch(posts_budget)) {
         clearDeferredDeleteList();
         return;
       }
-      ++stats_.posts_run;
-      batch_.runFirst([this](auto run) { loop_->call("posted", run); });
-      posts_budget.countCallback();
-      if (posts_budget.spent()) {
-        clearDeferredDeleteList();
-        return;
-      }
+    } else if (deferred_now_->empty() && (loop_->current_iteration.empty() || scheduled_budget.spent()) &&
+               (loop_->empty() || tasks_budget.spent())) {
+      return;  // else a destructor or a task has made more work
     }
-    lingers_ = from_others && stats_.posts_run - first >= kBurst && loop_->realTime() ? kLingers : 0;
   }
+}
+
+bool DispatcherImpl::takeBatch() {
+  if (!batch_.empty()) {
+    return true;  // left over from the iteration before
+  }
+  if (lingers_ > 0 && !hasWork()) {
+    linger();
+  }
+  return posts_->take(batch_);
+}
+
+// False when the iteration is to end with it: its time is over, or the next post is still being moved into place.
+bool DispatcherImpl::runBatch(Budget& budget) {
+  const uint64_t first = stats_.posts_run;
+  const bool from_others = batch_.fromOtherThreads();
+  while (!batch_.empty()) {
+    if (!batch_.firstFinished()) [[unlikely]] {  // in a moment: see PostQueue
+      return false;
+    }
+    ++stats_.posts_run;
+    batch_.runFirst([this](auto run) { loop_->call("posted", run); });
+    budget.countCallback();
+    if (budget.spent()) {
+      return false;
+    }
+  }
+  lingers_ = from_others && stats_.posts_run - first >= kBurst && loop_->realTime() ? kLingers : 0;
+  return true;
 }
 
 // Producers that have just posted several are likely to post more: to look again in a moment costs less than to take
@@ -566,15 +556,21 @@ void DispatcherImpl::linger() {
   }
 }
 
-bool DispatcherImpl::maySleep() const {
-  return run_type_ != RunType::NonBlock && loop_->current_iteration.empty() && loop_->next_iteration.empty() &&
-         ready_.empty() && tasks_->empty() && deferred_now_->empty() && !loop_->timer_due && !look_at_timers_ &&
-         !posts_->exitRequested();
+// Whether something is to be done without waiting for the kernel: the one list of what keeps a loop awake.
+bool DispatcherImpl::hasWork() const {
+  return !loop_->current_iteration.empty() || !loop_->next_iteration.empty() || !ready_.empty() || !loop_->empty() ||
+         !deferred_now_->empty() || !batch_.empty() || posts_->pendingFromLoop() || posts_->pending() ||
+         loop_->timer_due || look_at_timers_;
+}
+
+// Asked once, before the poll. True when nothing is to be done, and the next post will wake the loop; while busy
+// polling, it is spin() that announces that.
+bool DispatcherImpl::prepareToSleep() {
+  return !hasWork() && !posts_->exitRequested() && (busy_poll_.count() > 0 || posts_->announceSleep());
 }
 
 bool DispatcherImpl::nothingCanCallBack() const {
-  return idle_ && loop_->enabled_events == own_events_ && loop_->timers.size() == 0 && !posts_->pending() &&
-         !posts_->kept();
+  return !hasWork() && !loop_->watches() && loop_->timers.size() == 0 && !posts_->kept();
 }
 
 void DispatcherImpl::Budget::countCallback() {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "nuncio/event/dispatcher.h"
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "source/event/loop.h"
 #include "source/event/post_queue.h"
 
@@ -30,7 +30,7 @@ public:
   SchedulableCallbackPtr createSchedulableCallback(SchedulableCb cb) override;
   absl::StatusOr<SignalEventPtr> listenForSignal(int signal, SignalCb cb) override;
   bool post(PostCb cb) override {
-    return Loop::runningHere() == &*loop_ ? posts_->postFromLoop(cb) : posts_->post(cb) || PostQueue::refuse(cb);
+    return LoopCore::current() == &*loop_ ? posts_->postFromLoop(cb) : posts_->post(cb) || PostQueue::refuse(cb);
   }
   void deferredDelete(DeferredDeletablePtr object) override;
   void deleteInDispatcherThread(DeferredDeletablePtr object) override;
@@ -39,13 +39,13 @@ public:
   void exit() override { posts_->requestExit(); }
   KeepRunning keepRunning() override { return KeepRunning(posts_); }
   void shutdown() override;
-  bool isThreadSafe() const override { return loop_->isThreadSafe(); }
+  bool isThreadSafe() const override { return loop_->boundHere(); }
   absl::string_view name() const override { return loop_->name(); }
   TimeSource& timeSource() override { return loop_->timeSystem(); }
   MonotonicTime approximateMonotonicTime() override;
   void updateApproximateMonotonicTime() override;
   PostHandle handle() override { return PostHandle(posts_); }
-  TaskQueue& taskQueue() override { return *tasks_; }
+  LoopCore& loop() override { return *loop_; }
   void pushTrackedObject(const TrackedObject* object) override;
   void popTrackedObject(const TrackedObject* object) override;
   DispatcherStats stats() const override;
@@ -70,10 +70,19 @@ private:
     bool spent_ = false;
   };
 
-  DispatcherImpl(const DispatcherOptions& options, const LoopRef& loop);
+  // Where the dispatcher comes to be only in part.
+  struct GiveUpLoop {
+    void operator()(Loop* loop) const {
+      WorkList none;
+      loop->dispatcherGone(none);
+    }
+  };
+  using LoopPtr = std::unique_ptr<Loop, GiveUpLoop>;
 
-  absl::Status openKernelObjects();
-  absl::Status openWakeEvent();
+  DispatcherImpl(const DispatcherOptions& options, LoopPtr loop);
+
+  absl::Status open();
+  absl::Status createAlarm();
   void checkFork();
 
   class RunScope;
@@ -89,22 +98,20 @@ private:
   void runTasks(Budget& budget);
   void runWork();
   Budget newBudget() const { return Budget(max_time_, *loop_); }
-  bool maySleep() const;
+  bool takeBatch();
+  bool runBatch(Budget& budget);
+  bool hasWork() const;
+  bool prepareToSleep();
   bool nothingCanCallBack() const;
 
-  const LoopRef loop_;
+  LoopPtr loop_;
   const std::shared_ptr<PostQueue> posts_;
-  TaskQueue* const tasks_;  // shared with what is pending on it
   const uint32_t max_batches_;
   const std::chrono::nanoseconds max_time_;
   const std::chrono::nanoseconds busy_poll_;
 
-  FileEventPtr wake_event_;
   AlarmPtr alarm_;
-  std::size_t own_events_ = 0;  // of the loop's enabled events, those above
 
-  RunType run_type_ = RunType::NonBlock;
-  bool idle_ = false;  // nothing to do, and the next post will wake the loop or busy polling may begin
   bool look_at_timers_ = false;
   PostQueue::Batch batch_;  // what is left of it when an iteration ran out of time
   WorkList ready_;          // scheduled for this iteration by the one before

@@ -1,8 +1,8 @@
-#include "nuncio/event/ending_scope.h"
+#include "nuncio/event/internal/ending_scope.h"
 
 #include <cstdint>
 
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 
 namespace nuncio {
 namespace {
@@ -13,7 +13,7 @@ thread_local constinit uintptr_t ending_floor = 0;
 
 }  // namespace
 
-EndingScope::EndingScope(TaskQueue& loop) noexcept : loop_(loop) {
+EndingScope::EndingScope(LoopCore& loop) noexcept : loop_(loop) {
   loop_.retain();
   ++loop_.ending_scopes_;
 }
@@ -22,7 +22,7 @@ EndingScope::~EndingScope() {
   const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   const uintptr_t floor = ending_floor;
   if (floor == 0) {
-    ending_floor = here - TaskQueue::kStackBytes;
+    ending_floor = here - LoopCore::kStackBytes;
   }
   if (loop_.ending_scopes_ == 1 || here >= ending_floor) {
     while (!loop_.ending_.empty()) {

@@ -49,7 +49,7 @@ uint32_t hashOf(const struct stat& file) {
 }  // namespace
 
 absl::StatusOr<FileEventPtr> FileEventImpl::create(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
-                                                   uint32_t events) {
+                                                   uint32_t events, bool own) {
   constexpr const char* kOperation = "Dispatcher::createFileEvent";
   loop.checkThread(kOperation);
   if (loop.lost()) {
@@ -74,7 +74,7 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(Loop& loop, int fd, FileReady
   if (::fcntl(fd, F_GETFL) < 0) {
     return refused(fd, errno);
   }
-  std::unique_ptr<FileEventImpl> event(new (std::nothrow) FileEventImpl(loop, fd, std::move(cb), trigger));
+  std::unique_ptr<FileEventImpl> event(new (std::nothrow) FileEventImpl(loop, fd, std::move(cb), trigger, own));
   if (event == nullptr || event->raw_event_ == nullptr) {
     return noMemoryStatus("a file event");
   }
@@ -84,8 +84,8 @@ absl::StatusOr<FileEventPtr> FileEventImpl::create(Loop& loop, int fd, FileReady
   return event;
 }
 
-FileEventImpl::FileEventImpl(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger)
-    : loop_(loop.countHandle()), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge) {
+FileEventImpl::FileEventImpl(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger, bool own)
+    : loop_(loop.countHandle()), cb_(std::move(cb)), fd_(fd), edge_(trigger == FileTriggerType::Edge), own_(own) {
   rememberDescriptor();
   raw_event_.reset(event_new(
       loop_->base(), fd_, libeventFlags(),
@@ -103,7 +103,8 @@ void FileEventImpl::rememberDescriptor() {
 
 void FileEventImpl::checkDescriptor(const char* operation) const {
   if constexpr (assert_internal::kDebug) {
-    if (loop_->closed || identity_generation_ != static_cast<uint8_t>(forkGeneration()) || loop_->posts->failed()) {
+    if (loop_->dispatcherIsGone() || identity_generation_ != static_cast<uint8_t>(forkGeneration()) ||
+        loop_->posts->failed()) {
       return;
     }
     struct stat file{};
@@ -120,10 +121,7 @@ void FileEventImpl::leaveLoop() {
   loop_->checkFork();  // before libevent reaches into an epoll that may be the parent's
   checkDescriptor(kOperation);
   disable();
-  if (loop_->base() == nullptr) {
-    [[maybe_unused]] event* const leaked =
-        raw_event_.release();  // it would be taken out of the event_base that is not to be used
-  }
+  loop_->backend().leakIfLost(raw_event_);
   unlink();
 }
 
@@ -175,7 +173,7 @@ bool FileEventImpl::setEnabled(uint32_t events) {
 bool FileEventImpl::closedOnly() const { return enabled_ == FileReadyType::Closed; }
 
 short FileEventImpl::libeventFlags() const {
-  int flags = EV_PERSIST;
+  int flags = EV_PERSIST | EV_FINALIZE;  // see libevent_backend.cc; without locks it changes nothing
   flags |= edge_ || closedOnly() ? EV_ET : 0;
   flags |= (enabled_ & FileReadyType::Read) != 0 || closedOnly() ? EV_READ : 0;
   flags |= (enabled_ & FileReadyType::Write) != 0 ? EV_WRITE : 0;
@@ -199,7 +197,9 @@ absl::Status FileEventImpl::enable(uint32_t events) {
     enabled_ = 0;
     return status;
   }
-  ++loop_->enabled_events;
+  if (!own_) {
+    loop_->watch();
+  }
   return absl::OkStatus();
 }
 
@@ -244,7 +244,9 @@ void FileEventImpl::disable() {
     loop_->removeWatcher(event_get_fd(raw_event_.get()));
     duplicate_ = FileDescriptor();
     enabled_ = 0;
-    --loop_->enabled_events;
+    if (!own_) {
+      loop_->unwatch();
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <new>
+#include <utility>
 
 #include "absl/status/statusor.h"
 
@@ -9,6 +10,7 @@
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/event/callback.h"
 #include "nuncio/event/file_event.h"
+#include "source/event/libevent.h"
 #include "source/event/loop.h"
 
 namespace nuncio {
@@ -17,7 +19,11 @@ class FileEventImpl final : public FileEvent, private WorkItem {
 public:
   // See Dispatcher::createFileEvent.
   static absl::StatusOr<FileEventPtr> create(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger,
-                                             uint32_t events);
+                                             uint32_t events, bool own = false);
+  // One of the loop's own, which does not keep a run going: edge-triggered, for reading.
+  static absl::StatusOr<FileEventPtr> createOwn(Loop& loop, int fd, FileReadyCb cb) {
+    return create(loop, fd, std::move(cb), FileTriggerType::Edge, FileReadyType::Read, /*own=*/true);
+  }
   ~FileEventImpl() override = default;
   static void operator delete(FileEventImpl* event, std::destroying_delete_t) { Loop::destroyHandle(event); }
 
@@ -27,7 +33,7 @@ public:
 
 private:
   friend class Loop;
-  FileEventImpl(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger);
+  FileEventImpl(Loop& loop, int fd, FileReadyCb cb, FileTriggerType trigger, bool own);
   void leaveLoop();
   void rememberDescriptor();
   // In debug builds, fatal when the descriptor is not the one that was registered.
@@ -51,7 +57,8 @@ private:
   EventPtr raw_event_;
   FileReadyCb cb_;
   const int fd_;
-  const bool edge_;
+  const bool edge_ : 1;
+  const bool own_ : 1;
   uint8_t enabled_ = 0;
   uint8_t activated_ = 0;
   uint8_t identity_generation_ = 0;  // of forks, truncated; children may have closed what they inherited

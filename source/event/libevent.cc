@@ -22,21 +22,24 @@ namespace {
 // thread asks first.
 class Reserve {
 public:
-  // libevent's epoll and its pair of signal descriptors; and as many again as it needs to try for the pair once more.
-  static constexpr std::size_t kNeeded = 3;
+  // As many as are needed, its pair of signal descriptors among them; and as many again as it needs to try for the pair
+  // once more.
+  static constexpr std::size_t kMost = 5;
   static constexpr std::size_t kSpare = 2;
 
+  explicit Reserve(std::size_t needed) : needed_(needed) {}
+
   absl::Status open() {
-    for (std::size_t i = 0; i < kNeeded + kSpare; ++i) {
+    for (std::size_t i = 0; i < needed_ + kSpare; ++i) {
       descriptors_[i] = FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-      if (descriptors_[i].get() < 0 && i < kNeeded) {
+      if (descriptors_[i].get() < 0 && i < needed_) {
         return errnoStatus(errno, "no descriptors for a dispatcher, which takes five (four in simulated time)");
       }
     }
     return absl::OkStatus();
   }
-  void releaseNeeded() { release(0, kNeeded); }
-  void releaseSpare() { release(kNeeded, kSpare); }
+  void releaseNeeded() { release(0, needed_); }
+  void releaseSpare() { release(needed_, kSpare); }
 
 private:
   void release(std::size_t first, std::size_t number) {
@@ -45,7 +48,8 @@ private:
     }
   }
 
-  std::array<FileDescriptor, kNeeded + kSpare> descriptors_;
+  const std::size_t needed_;
+  std::array<FileDescriptor, kMost + kSpare> descriptors_;
 };
 
 // A call of libevent that may end in its exit(): where to go instead.
@@ -114,7 +118,7 @@ void prepareProcess() {
 
 }  // namespace
 
-absl::StatusOr<EventBasePtr> newEventBase() {
+absl::StatusOr<EventBasePtr> newEventBase(int flags, std::size_t descriptors) {
   prepareProcess();
   const EventConfigPtr config(event_config_new());
   if (config == nullptr) {
@@ -126,8 +130,8 @@ absl::StatusOr<EventBasePtr> newEventBase() {
       return absl::ResourceExhaustedError("no memory for an event_config");
     }
   }
-  event_config_set_flag(config.get(), EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
-  Reserve reserve;
+  event_config_set_flag(config.get(), flags | EVENT_BASE_FLAG_IGNORE_ENV);
+  Reserve reserve(descriptors);
   if (absl::Status status = reserve.open(); !status.ok()) {
     return status;
   }

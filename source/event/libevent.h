@@ -5,22 +5,22 @@
 
 #include "nuncio/common/c_smart_ptr.h"
 
-// The only door to libevent: ownership of its objects, and how an event_base is made. Included by *_impl files and
-// loop.h alone.
+// The only door to libevent: ownership of its objects, and how an event_base is made. Included by the backends and
+// file_event_impl.h alone.
 namespace nuncio {
 
 using EventBasePtr = CSmartPtr<event_base, event_base_free>;
 using EventConfigPtr = CSmartPtr<event_config, event_config_free>;
 using EventPtr = CSmartPtr<event, event_free>;
 
-// An event_base on epoll, without locks: nobody calls libevent from a second thread here. Also, once for the process:
-// sends libevent's messages to our log, puts our function in place of its exit(), and handles SIGPIPE, by doing
-// nothing, where its action is the default. ResourceExhausted when the process lacks descriptors or memory.
+// An event_base on epoll, with `flags` (EVENT_BASE_FLAG_*) beside ours, which needs so many descriptors. Also, once for
+// the process: sends libevent's messages to our log, puts our function in place of its exit(), and handles SIGPIPE, by
+// doing nothing, where its action is the default. ResourceExhausted when the process lacks descriptors or memory.
 //
 // libevent 2.1 calls exit() when it finds no descriptors for its pair of signal sockets. They are reserved before, and
 // when other threads take them in the moment in which they pass to libevent, twice in a row, control leaves libevent by
 // longjmp. That loses the epoll descriptor, whose number nobody but libevent knows, and about 3 KB.
-absl::StatusOr<EventBasePtr> newEventBase();
+absl::StatusOr<EventBasePtr> newEventBase(int flags, std::size_t descriptors);
 
 // event_reinit, for the child of a fork. InPart: some descriptors cannot be watched any more. No: for lack of
 // descriptors or memory, where libevent would have called exit(); `base` is not to be used any more, nor freed.

@@ -6,14 +6,15 @@
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/logging.h"
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/post_handle.h"
+#include "source/event/signal_event_impl.h"
 #include "source/event/timer_impl.h"
 
 namespace nuncio {
 namespace {
 
 // The kernel's number of the calling thread, which is another in the child of a fork.
-int threadNumber() {
+int kernelThread() {
   thread_local constinit uint32_t known_in = 0;
   thread_local constinit int number = 0;
   if (number == 0 || known_in != forkGeneration()) {
@@ -25,45 +26,48 @@ int threadNumber() {
 
 }  // namespace
 
-Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, EventBasePtr base,
+Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, std::unique_ptr<Backend> backend,
            bool terminate_on_exception)
-    : posts(std::move(post_queue)),
+    : LoopCore(PostHandle(post_queue), /*simulated=*/&time_system != &realTimeSystem()),
+      posts(std::move(post_queue)),
       timer_memory(sizeof(TimerImpl)),
       time_system_(time_system),
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),
-      base_(std::move(base)) {
-  thread_number_.store(threadNumber(), std::memory_order_relaxed);
+      backend_(std::move(backend)) {
+  thread_number_.store(kernelThread(), std::memory_order_relaxed);
   watchForks();
 }
 
 Loop::~Loop() { unwatchForks(); }
 
-// The loop has ended, or this is on its thread.
-void Loop::releaseShared() {
-  if (std::atomic_ref(references_).fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    delete this;
-  }
+void Loop::attach(Dispatcher& dispatcher, PostQueue::Batch& batch) {
+  setDispatcher(&dispatcher);
+  batch_ = &batch;
 }
 
 void Loop::dispatcherGone(WorkList& ready) {
-  const NoFork no_fork;
-  const MutexLock lock(end_lock_);
-  while (!ready.empty()) {
-    ready.takeFirst();
+  batch_ = nullptr;
+  {
+    const NoFork no_fork;
+    const MutexLock lock(end_lock_);
+    while (!ready.empty()) {
+      ready.takeFirst();
+    }
+    setDispatcher(nullptr);  // handles ask whether it is there
   }
-  closed = true;
+  LoopCore::dispatcherGone();
 }
 
 bool Loop::beginRun() {
   int nobody = 0;
-  return running_thread_.compare_exchange_strong(nobody, threadNumber(), std::memory_order_acquire,
+  return running_thread_.compare_exchange_strong(nobody, kernelThread(), std::memory_order_acquire,
                                                  std::memory_order_relaxed);
 }
 
 void Loop::bindToThread() {
-  thread_number_.store(threadNumber(), std::memory_order_relaxed);
-  thread_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+  thread_number_.store(kernelThread(), std::memory_order_relaxed);
+  LoopCore::bindToThread();
 }
 
 // Outside of runs, too, the thread that made it, or ran it last, may be at work on it; one that has ended is not.
@@ -71,7 +75,7 @@ void Loop::beforeFork() {
   const int running = running_thread_.load(std::memory_order_relaxed);
   const int number = running != 0 ? running : thread_number_.load(std::memory_order_relaxed);
   const auto exists = [number] { return ::syscall(SYS_tgkill, ::getpid(), number, /*signal: none*/ 0) == 0; };
-  thread_left_behind_ = number != threadNumber() && (running != 0 || exists());
+  thread_left_behind_ = number != kernelThread() && (running != 0 || exists());
 }
 
 void Loop::afterForkInChild() {
@@ -79,15 +83,17 @@ void Loop::afterForkInChild() {
     return;
   }
   if (thread_left_behind_) {
-    lost_ = over_ = closed = true;
+    lost_ = true;
+    setDispatcher(nullptr);
     running_ = &nobody_;
     posts->lose();
     return;
   }
-  base_inherited_ = objects_inherited_ = true;
-  thread_number_.store(threadNumber(), std::memory_order_relaxed);
+  objects_inherited_ = true;
+  base_inherited_ = !backend_->afterForkInChild();
+  thread_number_.store(kernelThread(), std::memory_order_relaxed);
   if (running_thread_.load(std::memory_order_relaxed) != 0) {
-    running_thread_.store(threadNumber(), std::memory_order_relaxed);
+    running_thread_.store(kernelThread(), std::memory_order_relaxed);
   }
   if (batch_ != nullptr) {
     batch_->giveUpUnfinished();
@@ -128,16 +134,17 @@ void Loop::logExceptionsLeftOut() {
   }
 }
 
+void Loop::onSignals(uint64_t signals) { SignalEventImpl::dispatch(signals); }
+
 void Loop::breakPoll() {
   poll_broken_off = true;
-  event_base_loopbreak(base_.get());
+  backend_->breakPoll();
 }
 
 // Their time is spent: breaks off when something else waits, else goes on.
 void Loop::endFileEvents(uint64_t now) {
   if (work_waits_ || posts->pending() || posts->pendingFromLoop() || posts->exitRequested() ||
-      !current_iteration.empty() || !next_iteration.empty() || (tasks_ != nullptr && !tasks_->empty()) || timer_due ||
-      timers.nextWake().due <= now) {
+      !current_iteration.empty() || !next_iteration.empty() || !empty() || timer_due || timers.nextWake().due <= now) {
     breakPoll();
   }
   file_events_until_ = now + max_file_event_time_;
@@ -157,20 +164,6 @@ Loop::AddedWatcher Loop::addWatcher(int fd, bool edge) {
   }
   watchers = (watchers & ~1U) + 2 + (edge ? 1 : 0);
   return AddedWatcher::Yes;
-}
-
-void Loop::reinitBase() {
-  base_inherited_ = false;
-  switch (reinitEventBase(base_.get())) {
-    case Reinited::Yes:
-      return;
-    case Reinited::InPart:
-      NUNCIO_LOG(Event, err, "dispatcher {}: cannot watch all its descriptors in the child of a fork", name());
-      return;
-    case Reinited::No:
-      [[maybe_unused]] event_base* const leaked = base_.release();  // libevent has left it half done, so it leaks
-      posts->fail("no descriptors or memory for an epoll of its own in the child of a fork");
-  }
 }
 
 }  // namespace nuncio

@@ -6,7 +6,6 @@
 #include <exception>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -17,11 +16,12 @@
 #include "nuncio/common/caught_exception.h"
 #include "nuncio/common/mutex.h"
 #include "nuncio/common/no_fork.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/event/time_system.h"
 #include "nuncio/event/tracked_object.h"
 #include "source/common/fork.h"
+#include "source/event/backend.h"
 #include "source/event/fast_clock.h"
-#include "source/event/libevent.h"
 #include "source/event/post_queue.h"
 #include "source/event/slab_pool.h"
 #include "source/event/timer_queue.h"
@@ -29,35 +29,28 @@
 
 namespace nuncio {
 
-class TaskQueue;
-
-// Loop: what a dispatcher shares with its timers, file events and the like, so that they may outlive it. It holds the
-// state; DispatcherImpl has the iteration that works on it.
+// Loop: the one loop of a dispatcher: what it shares with its timers, file events, futures and the like, so that they
+// may outlive it. It holds the state; DispatcherImpl has the iteration that works on it.
 //
-// A loop has ended when it was shut down: its handles may then be destroyed on several threads at once. It is lost in
-// the child of a fork when its thread was left in the parent, in the midst of whatever it was doing with it: none of
-// its structures is touched any more, nor freed.
+// When a loop has ended its handles may be destroyed on several threads at once. It is lost in the child of a fork when
+// its thread was left in the parent, in the midst of whatever it was doing with it: none of its structures is touched
+// any more, nor freed.
 //
-// Threads: the dispatcher's, unless said otherwise. Lifetime: counted, by the dispatcher and the handles.
-class Loop final : private ForkAware {
+// Threads: the dispatcher's, unless said otherwise. Lifetime: counted, by the dispatcher, the handles and the futures.
+class Loop final : public LoopCore, private ForkAware {
 public:
-  Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, EventBasePtr base, bool terminate_on_exception);
+  Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, std::unique_ptr<Backend> backend,
+       bool terminate_on_exception);
+  ~Loop() override;
 
   const std::string& name() const { return posts->name(); }
-  // Null in the child of a fork that could not open an epoll of its own: nothing can be watched any more.
-  event_base* base() { return base_.get(); }
+  Backend& backend() { return *backend_; }
+  // For file events. Null: no descriptor can be watched, or not any more.
+  event_base* base() { return backend_->base(); }
   TimeSystem& timeSystem() { return time_system_; }
 
-  // Whether the calling thread may use the dispatcher. Any thread.
-  bool isThreadSafe() const {
-    const std::thread::id owner = thread_.load(std::memory_order_relaxed);  // a thread always sees its own store
-    return owner == std::thread::id() || owner == std::this_thread::get_id();
-  }
-  void bindToThread();
-
   // The loop that runs on the calling thread; null when none does. Of nested runs, the innermost.
-  static const Loop* runningHere() { return running_here_; }
-  static void setRunningHere(const Loop* loop) { running_here_ = loop; }
+  static Loop* runningHere() { return static_cast<Loop*>(current()); }
 
   // Whether a run is under way.
   bool inRun() const { return running_thread_.load(std::memory_order_acquire) != 0; }
@@ -68,40 +61,49 @@ public:
   // In debug builds, fatal on a wrong thread.
   void checkThread(const char* operation) const {
     if constexpr (assert_internal::kDebug) {
-      if (!closed) {
-        NUNCIO_CONTRACT(isThreadSafe(), name(), operation, kWrongThread);
+      if (!dispatcherIsGone()) {
+        NUNCIO_CONTRACT(boundHere(), name(), operation, kWrongThread);
       }
     }
   }
   // The same for destructors, which may also run on another thread once the loop has ended.
   void checkThreadOfDestructor(const char* operation) const {
     if constexpr (assert_internal::kDebug) {
-      NUNCIO_CONTRACT(isThreadSafe() || !inRun(), name(), operation, kWrongThread);
+      NUNCIO_CONTRACT(boundHere() || !inRun(), name(), operation, kWrongThread);
     }
   }
 
+  // For the dispatcher, in this order; what LoopCore has of them, and what the handles need to know.
+  void attach(Dispatcher& dispatcher, PostQueue::Batch& batch);
+  void bindToThread();
+  using LoopCore::beginIteration;
+  using LoopCore::beginShutdown;
+  using LoopCore::endShutdown;
+  using LoopCore::runLate;
+  using LoopCore::shutdownRound;
   // The loop was shut down. Any thread that may do that.
-  void setEnded() {
-    if (!ended_) {  // else others may be looking at it
-      ended_ = over_ = true;
+  void handlesMayBeAnywhere() {
+    if (running_ != &nobody_) {  // else others may be looking at it
       running_ = &nobody_;
     }
   }
-  bool ended() const { return ended_; }
-  // Handles that are told to do something do nothing any more.
-  bool over() const { return over_; }
+  // Handles that are told to do something do nothing any more: the loop has ended, or is lost.
+  bool over() const { return running_ == &nobody_; }
   // For what a loop that has ended does with what its handles share, while other threads may destroy some.
   template <class F>
   auto withEndLock(F f) {
-    if (!ended_) [[likely]] {
+    if (!ended()) [[likely]] {
       return f();
     }
     const NoFork no_fork;
     const MutexLock lock(end_lock_);
     return f();
   }
-  // Empties `ready`, which has handles that other threads may be destroying.
+  // Empties `ready`, which has handles that other threads may be destroying. May free this.
   void dispatcherGone(WorkList& ready);
+
+  // Handles do nothing any more.
+  bool dispatcherIsGone() const { return dispatcher() == nullptr; }
   bool lost() const { return lost_; }
   // The same while the child is told, when some are lost that do not know it yet.
   bool leftBehind() const { return lost_ || thread_left_behind_; }
@@ -109,14 +111,12 @@ public:
   // Opens an epoll of its own in the child of a fork, before anything there reaches the parent's. Cheap otherwise.
   void checkFork() {
     if (base_inherited_) [[unlikely]] {
-      reinitBase();
+      base_inherited_ = false;
+      backend_->reopenBase();
     }
   }
   // Whether the dispatcher's kernel objects are still those of the parent. It asks once.
   bool takeObjectsInherited() { return objects_inherited_ && std::exchange(objects_inherited_, false); }
-  // What the dispatcher has taken from the queue, and has not run.
-  void setBatch(PostQueue::Batch* batch) { batch_ = batch; }
-
   // Runs `callback(args...)`; an exception that escapes is logged and counted. `kind` is for the log. What unwinds a
   // thread that ends itself, or is cancelled, is no exception, and passes.
   template <class Callback, class... Args>
@@ -143,11 +143,7 @@ public:
   }
   // For the constructor of a handle: counts it.
   Loop* countHandle() {
-    if (!ended_) [[likely]] {
-      ++references_;
-    } else {
-      std::atomic_ref(references_).fetch_add(1, std::memory_order_relaxed);
-    }
+    retainHere();
     return this;
   }
   // What the destroying operator delete of a handle does: has it leave the loop, now, and frees it, now or when its
@@ -191,11 +187,8 @@ public:
   // How long the file events of one poll may keep other work waiting, in nanoseconds; in simulated time, how many there
   // may be. What is left is called in the next iteration, before what has become ready since. Where nothing else waits
   // they go on: the kernel tells again of each one that is left, which was a fifth of an echo server's time with 1,000
-  // connections. `tasks` may be null.
-  void limitFileEvents(uint64_t nanoseconds, const TaskQueue* tasks) {
-    max_file_event_time_ = nanoseconds;
-    tasks_ = tasks;
-  }
+  // connections.
+  void limitFileEvents(uint64_t nanoseconds) { max_file_event_time_ = nanoseconds; }
   // `work_waits` that this poll's caller knows of.
   void beginPoll(bool work_waits) {
     file_events_ = 0;
@@ -214,11 +207,20 @@ public:
     }
   }
 
-  // To be called first thing when libevent calls back: the loop does not sleep any more.
+  // The backend calls these. First thing when libevent calls back: the loop does not sleep any more.
   void woke() {
     ++events_delivered;
     posts->awake();
   }
+
+  // Signals have come, as bits: bit s - 1 for signal s.
+  void onSignals(uint64_t signals);
+
+  // What can call back without the loop's doing: enabled file events, and listeners for signals. A run that is to end
+  // when nothing can ends when there are none.
+  void watch() { ++watched_; }
+  void unwatch() { --watched_; }
+  bool watches() const { return watched_ != 0; }
 
   // Counts the enabled events on `fd`, which all need the same trigger type, since to epoll they are one.
   enum class AddedWatcher { Yes, OtherTriggerType, TooMany };
@@ -230,14 +232,12 @@ public:
   const std::shared_ptr<PostQueue> posts;
   TimerQueue timers;
   SlabPool timer_memory;
-  uint64_t timer_due_at = 0;       // by deadlineClock(), which may be a little ahead
-  bool timer_due = false;          // a timer was armed with no delay, or is left over: look without an alarm
-  bool poll_broken_off = false;    // the alarm may be among what is left
-  WorkList current_iteration;      // to be run before the next poll
-  WorkList next_iteration;         // after it
-  std::size_t enabled_events = 0;  // file events and signals that can call back
+  uint64_t timer_due_at = 0;     // by deadlineClock(), which may be a little ahead
+  bool timer_due = false;        // a timer was armed with no delay, or is left over: look without an alarm
+  bool poll_broken_off = false;  // the alarm may be among what is left
+  WorkList current_iteration;    // to be run before the next poll
+  WorkList next_iteration;       // after it
   uint64_t events_delivered = 0;
-  bool closed = false;  // the dispatcher is gone
   uint64_t callback_exceptions = 0;
 
   // For the crash handler.
@@ -246,17 +246,12 @@ public:
   std::size_t tracked_depth = 0;  // may exceed kMaxTracked
 
 private:
-  friend class LoopRef;
-  ~Loop() override;
-
   // ForkAware
   void beforeFork() override;
   void afterForkInChild() override;
 
   static constexpr const char* kWrongThread =
       "used on a wrong thread; hand the work over with Dispatcher::post() or PostHandle::post()";
-
-  static inline thread_local const Loop* running_here_ = nullptr;
 
   // A handle whose callback runs. One may run within another.
   struct RunningBase {
@@ -284,12 +279,11 @@ private:
     Handle& handle_;
   };
 
-  // The dispatcher's reference is not the last one that goes this way.
   template <class Handle>
   void freeHandle(Handle* handle) {
     handle->~Handle();
     Handle::freeMemory(*this, handle);
-    --references_;
+    releaseHere();
   }
   // In a callback of a handle; or when the loop has ended, or is lost.
   template <class Handle>
@@ -297,7 +291,7 @@ private:
     if (lost_) {
       return;
     }
-    if (ended_) {
+    if (ended()) {
       {
         const NoFork no_fork;
         const MutexLock lock(end_lock_);
@@ -321,29 +315,22 @@ private:
     }
     freeHandle(handle);
   }
-  void releaseShared();
 
   void breakPoll();
   void endFileEvents(uint64_t now);
   void callbackThrew(const char* kind, const char* message);
-  void reinitBase();
 
   TimeSystem& time_system_;
   const bool terminate_on_exception_;
   const bool real_time_;
   FastClock fast_clock_;
-  EventBasePtr base_;
-  std::atomic<std::thread::id> thread_{};
+  const std::unique_ptr<Backend> backend_;
   // Threads, as the kernel numbers them. The one that is in a run, or 0; release/acquire: a destructor on another
   // thread comes after the last iteration. And the one that made the loop, or ran it last; relaxed.
   std::atomic<int> running_thread_{0};
   std::atomic<int> thread_number_{0};
-  // Plain until the loop has ended, and atomic from then on.
-  uint32_t references_ = 0;
   RunningBase* running_ = nullptr;  // the innermost; nobody_ when the loop has ended, or is lost
   RunningBase nobody_{nullptr, nullptr};
-  bool ended_ = false;
-  bool over_ = false;  // ended, or lost
   bool lost_ = false;
   bool thread_left_behind_ = false;  // by the fork that is under way
   bool base_inherited_ = false;      // from the parent, as the next
@@ -351,11 +338,11 @@ private:
   PostQueue::Batch* batch_ = nullptr;  // the dispatcher's
   Mutex end_lock_;                     // of what handles share, once the loop has ended
   static constexpr uint32_t kMaxFileEventsSimulated = 10'000;
-  const TaskQueue* tasks_ = nullptr;
   uint64_t max_file_event_time_ = UINT64_MAX / 2;
   uint64_t file_events_until_ = 0;  // by fast_clock_
   uint32_t file_events_ = 0;        // of this poll
   bool work_waits_ = false;
+  std::size_t watched_ = 0;
   uint64_t log_exceptions_at_ = 0;  // by deadlineClock()
   uint64_t exceptions_not_logged_ = 0;
   std::vector<uint32_t> watchers_;  // by descriptor: twice their number, and 1 when they are edge-triggered
@@ -365,20 +352,5 @@ private:
 
 // What is asked of a loop that is lost.
 absl::Status lostStatus(absl::string_view name);
-
-// LoopRef: the dispatcher's share of a Loop, on the loop's thread, or any that destroys the dispatcher.
-class LoopRef {
-public:
-  explicit LoopRef(Loop* loop) : loop_(loop->countHandle()) {}
-  LoopRef(const LoopRef& other) : LoopRef(other.loop_) {}
-  LoopRef& operator=(const LoopRef&) = delete;
-  ~LoopRef() { loop_->releaseShared(); }
-
-  Loop* operator->() const { return loop_; }
-  Loop& operator*() const { return *loop_; }
-
-private:
-  Loop* const loop_;
-};
 
 }  // namespace nuncio

@@ -5,10 +5,7 @@
 #include <new>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <system_error>
-#include <unistd.h>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,7 +14,6 @@
 #include "nuncio/common/logging.h"
 #include "nuncio/event/keep_running.h"
 #include "nuncio/event/post_handle.h"
-#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace {
@@ -40,14 +36,6 @@ void freeAll(PostQueue::Chunk* chunk) {
   while (chunk != nullptr) {
     delete std::exchange(chunk, chunk->next);
   }
-}
-
-absl::StatusOr<FileDescriptor> openEventFd() {
-  FileDescriptor fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  if (fd.get() < 0) {
-    return errnoStatus(errno, "eventfd for a dispatcher, which takes five descriptors (four in simulated time)");
-  }
-  return fd;
 }
 
 }  // namespace
@@ -91,26 +79,18 @@ void PostQueue::giveUpUnfinished(Chunk* chunk, std::size_t offset) {
 void PostQueue::afterForkInChild() {
   giveUpUnfinished(posted_.first, 0);
   leaving_.store(0, std::memory_order_relaxed);
-  inherited_.store(true, std::memory_order_relaxed);
+  waker_->leaveToParent();
   keepers_.store(0, std::memory_order_relaxed);
 }
 
 void PostQueue::lose() {
   closed_ = true;
   closed_hint_.store(true, std::memory_order_relaxed);
-  wake_fd_ = FileDescriptor();  // it would wake the parent's loop
+  waker_->lose();
 }
 
-absl::StatusOr<std::shared_ptr<PostQueue>> PostQueue::create(std::string name) {
-  absl::StatusOr<FileDescriptor> fd = openEventFd();
-  if (!fd.ok()) {
-    return fd.status();
-  }
-  return std::shared_ptr<PostQueue>(new PostQueue(std::move(name), *std::move(fd)));
-}
-
-PostQueue::PostQueue(std::string name, FileDescriptor wake_fd)
-    : ForkAware(&lock_), name_(std::move(name)), wake_fd_(std::move(wake_fd)) {
+PostQueue::PostQueue(std::string name, std::unique_ptr<Waker> waker)
+    : ForkAware(&lock_), name_(std::move(name)), waker_(std::move(waker)) {
   watchForks();
 }
 
@@ -124,23 +104,11 @@ PostQueue::~PostQueue() {
   waitForLeaving();
   unwatchForks();
   Batch left;
-  take(left, false);
+  take(left);
   left.destroyAll();
   freeAll(from_loop_.spare);
   const MutexLock lock(lock_);
   freeAll(posted_.spare);
-}
-
-absl::Status PostQueue::reopen() {
-  wake_fd_ = FileDescriptor();  // before another has its number, which this would close
-  absl::StatusOr<FileDescriptor> fd = openEventFd();
-  if (!fd.ok()) {
-    return fd.status();
-  }
-  wake_fd_ = *std::move(fd);
-  failure_.store(kNoFailure, std::memory_order_relaxed);
-  inherited_.store(false, std::memory_order_release);
-  return absl::OkStatus();
 }
 
 inline bool PostQueue::Chain::needsChunk(const PostCb& cb) const {
@@ -326,14 +294,9 @@ bool PostQueue::Chain::keepSpare(Chunk* chunk, std::size_t limit) {
 
 void PostQueue::wake() {
   const int saved_errno = errno;  // for signal handlers
-  const uint64_t one = 1;
-  // Not write(), where a thread can be cancelled: this is called where nothing may be thrown. EAGAIN does not matter:
-  // it means 2^64 wake-ups that were never read. In the child of a fork, the loop looks at everything when it gets its
-  // own.
-  if (!inherited_.load(std::memory_order_acquire) &&
-      ::syscall(SYS_write, wake_fd_.get(), &one, sizeof(one)) != sizeof(one) && errno != EAGAIN) [[unlikely]] {
+  if (const int error = waker_->wake(); error != 0) [[unlikely]] {
     int none = kNoFailure;
-    failure_.compare_exchange_strong(none, errno, std::memory_order_relaxed);
+    failure_.compare_exchange_strong(none, error, std::memory_order_relaxed);
   }
   errno = saved_errno;
 }
@@ -359,11 +322,11 @@ void PostQueue::fail(const char* call, int fd, int error) noexcept {
 }
 
 bool PostQueue::reportFailedWake(int error) noexcept {
-  fail("write, to wake it,", wakeFd(), error);
+  fail(waker_->call(), waker_->fd(), error);
   return true;
 }
 
-bool PostQueue::take(Batch& batch, bool will_sleep) {
+bool PostQueue::take(Batch& batch) {
   // In this order: what the loop posted itself is older than what is pending.
   batch.first_ = std::exchange(from_loop_.first, nullptr);
   batch.size_ = std::exchange(from_loop_.size, 0);
@@ -377,7 +340,7 @@ bool PostQueue::take(Batch& batch, bool will_sleep) {
     }
     batch.used_ = next;
   }
-  if (!pending() && batch.used_ == nullptr && (last_from_loop != nullptr || !will_sleep)) {
+  if (!pending() && batch.used_ == nullptr) {
     return last_from_loop != nullptr;
   }
   Chunk* used = std::exchange(batch.used_, nullptr);
@@ -395,12 +358,19 @@ bool PostQueue::take(Batch& batch, bool will_sleep) {
       batch.size_ += std::exchange(posted_.size, 0);
       pending_.store(false, std::memory_order_relaxed);
       batch.from_other_threads_ = true;
-    } else if (will_sleep && last_from_loop == nullptr) {
-      sleeping_.store(true, std::memory_order_relaxed);
     }
   }
   freeAll(used);
   return !batch.empty();
+}
+
+bool PostQueue::announceSleep() {
+  const MutexLock lock(lock_);
+  if (posted_.first != nullptr) {
+    return false;
+  }
+  sleeping_.store(true, std::memory_order_relaxed);
+  return true;
 }
 
 void PostQueue::close() {
@@ -422,11 +392,6 @@ absl::string_view PostHandle::name() const { return queue_ != nullptr ? queue_->
 void PostHandle::wake() const {
   if (queue_ != nullptr) {
     queue_->wake();
-  }
-}
-void PostHandle::fail(const char* call, int fd, int error) const {
-  if (queue_ != nullptr) {
-    queue_->fail(call, fd, error);
   }
 }
 KeepRunning::KeepRunning(std::shared_ptr<PostQueue> queue)

@@ -7,13 +7,12 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "nuncio/common/file_descriptor.h"
 #include "nuncio/common/mutex.h"
 #include "nuncio/event/callback.h"
 #include "source/common/fork.h"
+#include "source/event/waker.h"
 
 namespace nuncio {
 
@@ -114,7 +113,7 @@ public:
     bool from_other_threads_ = false;
   };
 
-  static absl::StatusOr<std::shared_ptr<PostQueue>> create(std::string name);
+  PostQueue(std::string name, std::unique_ptr<Waker> waker);
   ~PostQueue() override;
   PostQueue(const PostQueue&) = delete;
   PostQueue& operator=(const PostQueue&) = delete;
@@ -143,7 +142,7 @@ public:
   void stopKeeping();
   bool kept() const { return keepers_.load(std::memory_order_acquire) != 0; }
 
-  // Makes the loop's poll return, now or the next time. Safe in a signal handler.
+  // Makes the loop's poll return, now or the next time. Safe where the waker is: on Linux, in a signal handler.
   void wake();
 
   // Says once what went wrong with the kernel's objects of the loop. It can go on no more. Any thread.
@@ -156,9 +155,13 @@ public:
     return failure != kNoFailure && (failure == kFailureReported || reportFailedWake(failure));
   }
 
-  // Takes all that is posted into `batch`, which is empty. When there is nothing: false, and with `will_sleep` the next
-  // post wakes the loop, until awake() is called. Takes the lock only where it has to.
-  bool take(Batch& batch, bool will_sleep);
+  // Takes all that is posted into `batch`, which is empty; false when there is nothing. Takes the lock only where it
+  // has to.
+  bool take(Batch& batch);
+
+  // From now on the next post wakes the loop, until awake() is called. False, and nothing has happened, when something
+  // is posted already: nothing can slip in between.
+  bool announceSleep();
 
   // The loop does not sleep any more.
   void awake() {
@@ -180,18 +183,15 @@ public:
   void close();
   bool closed() const { return closed_hint_.load(std::memory_order_acquire); }
 
-  // In the child of a fork: an eventfd of its own instead of the parent's.
-  absl::Status reopen();
+  // In the child of a fork, when the waker has been reopened.
+  void forgetFailure() { failure_.store(kNoFailure, std::memory_order_relaxed); }
   // In the child of a fork, under the lock: the loop was left in the parent. Closed from now on.
   void lose() ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   const std::string& name() const { return name_; }
-  int wakeFd() const { return wake_fd_.get(); }
   uint64_t wakeups() const { return wakeups_.load(std::memory_order_relaxed); }
 
 private:
-  PostQueue(std::string name, FileDescriptor wake_fd);
-
   // Posted callbacks, and chunks to put more in.
   struct Chain {
     Chunk* first = nullptr;
@@ -238,7 +238,7 @@ private:
   void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   const std::string name_;
-  FileDescriptor wake_fd_;
+  const std::unique_ptr<Waker> waker_;
   Chain from_loop_;  // the loop's thread alone
   // Release/acquire: what came before the call is seen after run().
   std::atomic<bool> exit_requested_{false};
@@ -247,7 +247,6 @@ private:
   static constexpr int kNoFailure = 0;
   static constexpr int kFailureReported = -1;
   std::atomic<int> failure_{kNoFailure};
-  std::atomic<bool> inherited_{false};  // wake_fd_, from the parent of a fork. Release/acquire: wake_fd_ comes before
 
   // What producers touch, on cache lines of its own.
   alignas(64) Mutex lock_;

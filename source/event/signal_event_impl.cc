@@ -2,15 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -19,60 +15,19 @@
 
 #include "nuncio/common/mutex.h"
 #include "nuncio/common/no_fork.h"
-#include "source/common/errno_status.h"
 #include "source/common/fork.h"
 #include "source/common/made_once.h"
-#include "source/event/file_event_impl.h"
 
 namespace nuncio {
 namespace {
 
-// What the signal handler touches. The eventfd is opened once in a process and never closed, so that a handler that
-// runs late, on any thread, cannot write into a stranger's descriptor. A child of fork opens its own: until then a
-// signal is noted here, and found by whoever opens it.
-std::atomic<uint64_t> pending_signals{0};  // bit s - 1 for signal s
-std::atomic<int> signal_fd{-1};
 static_assert(NSIG - 1 <= 64);
 
 uint64_t bitOf(int signal) { return uint64_t{1} << (signal - 1); }
 
-void wakeSignalFd() {
-  if (const int fd = signal_fd.load(std::memory_order_seq_cst); fd >= 0) {
-    const int saved_errno = errno;
-    const uint64_t one = 1;
-    // Not write(), where a thread can be cancelled: this may interrupt what must not be left. EAGAIN: it is readable.
-    if (::syscall(SYS_write, fd, &one, sizeof(one)) < 0 && errno != EAGAIN) {
-      signal_descriptor_error.store(errno, std::memory_order_relaxed);
-    }
-    errno = saved_errno;
-  }
-}
-
-void onSignal(int signal) {
-  // The loop that takes a bit sees what the handler's thread did before. Sequentially consistent, as in openSignalFd():
-  // one of the two sees what the other did.
-  if (pending_signals.fetch_or(bitOf(signal), std::memory_order_seq_cst) == 0) {
-    wakeSignalFd();
-  }
-}
-
 bool isFault(int signal) {
   constexpr std::array<int, 6> kFaults = {SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGTRAP, SIGSYS};
   return std::find(kFaults.begin(), kFaults.end(), signal) != kFaults.end();
-}
-
-absl::Status openSignalFd() {
-  if (signal_fd.load(std::memory_order_relaxed) < 0) {
-    const int fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (fd < 0) {
-      return errnoStatus(errno, "eventfd for signals");
-    }
-    signal_fd.store(fd, std::memory_order_seq_cst);
-    if (pending_signals.load(std::memory_order_seq_cst) != 0) {
-      wakeSignalFd();
-    }
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -95,32 +50,21 @@ public:
                                                         "it to, and post from its callback"));
     }
     events_.reserve(events_.size() + 1);  // what may throw comes before the handler is installed
-    if (absl::Status status = openSignalFd(); !status.ok()) {
-      return status;
-    }
-    if (fd_event_ == nullptr) {
-      if (absl::Status status = watchSignalFd(loop); !status.ok()) {
+    if (!listensFor(event.signal_)) {
+      struct sigaction& former = formerAction(event.signal_);
+      if (sigaction(event.signal_, nullptr, &former) != 0) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("signal ", event.signal_, ": ", std::strerror(errno), " (the C library may reserve it)"));
+      }
+      if (absl::Status status = loop.backend().listen(event.signal_); !status.ok()) {
+        restoreFormerAction(event.signal_);  // libevent may have failed after it has set its own
         return status;
       }
     }
-    if (std::none_of(events_.begin(), events_.end(),
-                     [&event](const SignalEventImpl* other) { return other->signal_ == event.signal_; })) {
-      // What a handler left that ran late, when nobody listened any more, is not for those who listen from now on.
-      pending_signals.fetch_and(~bitOf(event.signal_), std::memory_order_relaxed);
-      struct sigaction action{};
-      action.sa_handler = &onSignal;
-      action.sa_flags = SA_RESTART;
-      sigfillset(&action.sa_mask);
-      if (sigaction(event.signal_, &action, &former_actions_[static_cast<std::size_t>(event.signal_)]) != 0) {
-        const int error = errno;
-        releaseIfUnused();
-        return absl::InvalidArgumentError(
-            absl::StrCat("signal ", event.signal_, ": ", std::strerror(error), " (the C library may reserve it)"));
-      }
-    }
+    owner_ = &loop;
     events_.push_back(&event);
     event.listening_ = true;
-    ++loop.enabled_events;
+    loop.watch();
     return absl::OkStatus();
   }
 
@@ -132,15 +76,15 @@ public:
     }
     event.listening_ = false;
     event.unlink();
-    --event.loop_->enabled_events;
+    event.loop_->unwatch();
     events_.erase(std::find(events_.begin(), events_.end(), &event));
-    if (std::none_of(events_.begin(), events_.end(),
-                     [&event](const SignalEventImpl* other) { return other->signal_ == event.signal_; })) {
-      // Cannot fail: it has worked with that signal before.
-      (void)sigaction(event.signal_, &former_actions_[static_cast<std::size_t>(event.signal_)], nullptr);
-      pending_signals.fetch_and(~bitOf(event.signal_), std::memory_order_relaxed);
+    if (!listensFor(event.signal_)) {
+      restoreFormerAction(event.signal_);
+      event.loop_->backend().unlisten(event.signal_);
     }
-    releaseIfUnused();
+    if (events_.empty()) {
+      owner_ = nullptr;
+    }
   }
 
   void removeAll(const Loop& loop) {
@@ -158,96 +102,15 @@ public:
     }
   }
 
-  // Has the owner end its run, which may be asleep, since what failed should have woken it.
-  void reportFailedDescriptor() {
+  // The owner may be asleep, since what failed should have woken it.
+  void reportFailure(Loop& loop) {
     const NoFork no_fork;
     const MutexLock lock(lock_);
-    const int fd = signal_fd.exchange(-1, std::memory_order_relaxed);  // the next to listen opens another
-    const int error = signal_descriptor_error.exchange(0, std::memory_order_relaxed);
-    if (owner_ != nullptr) {
-      owner_->posts->fail("write, for a signal,", fd, error);
-      owner_->posts->wake();
-    }
-  }
-
-  // In the child of a fork, for its own loop.
-  absl::Status reopen(Loop& loop) {
-    const NoFork no_fork;
-    const MutexLock lock(lock_);
-    if (owner_ != &loop) {
-      return absl::OkStatus();
-    }
-    ++loop.enabled_events;  // as its destructor counts it out again
-    fd_event_.reset();
-    closeInherited();
-    if (absl::Status status = openSignalFd(); !status.ok()) {
-      return status;
-    }
-    return watchSignalFd(loop);
-  }
-
-private:
-  friend class MadeOnce<SignalListeners>;
-  SignalListeners() { watchForks(); }
-
-  // ForkAware. No thread is in the midst of it: see above.
-  void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    pending_signals.store(0, std::memory_order_relaxed);  // the parent's, as the error is
-    signal_descriptor_error.store(0, std::memory_order_relaxed);
-    if (const int fd = signal_fd.exchange(-1, std::memory_order_relaxed); inherited_fd_ < 0) {
-      inherited_fd_ = fd;
-    } else if (fd >= 0) {
-      ::close(fd);  // the parent's: opened while the event was still that of its own parent, and so not watched
-    }
-    if (owner_ == nullptr || owner_->leftBehind()) {
-      restoreFormerActions();
-      closeInherited();
-    }
-  }
-
-  // The listeners are of a loop that was left in the parent, as is all that belongs to it.
-  void restoreFormerActions() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
-    for (SignalEventImpl* const event : events_) {
-      event->listening_ = false;
-      // Cannot fail: it has worked with that signal before.
-      (void)sigaction(event->signal_, &former_actions_[static_cast<std::size_t>(event->signal_)], nullptr);
-    }
-    events_.clear();
-    lost_event_ = fd_event_.release();
-    owner_ = nullptr;
-  }
-
-  void closeInherited() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
-    if (inherited_fd_ >= 0) {
-      ::close(std::exchange(inherited_fd_, -1));
-    }
-  }
-
-  absl::Status watchSignalFd(Loop& loop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
-    absl::StatusOr<FileEventPtr> fd_event = FileEventImpl::create(
-        loop, signal_fd.load(std::memory_order_relaxed), [this](uint32_t) { dispatch(); }, FileTriggerType::Edge,
-        FileReadyType::Read);
-    if (!fd_event.ok()) {
-      return fd_event.status();
-    }
-    fd_event_ = *std::move(fd_event);
-    --loop.enabled_events;  // the listeners count
-    owner_ = &loop;
-    return absl::OkStatus();
-  }
-
-  void releaseIfUnused() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
-    if (events_.empty() && fd_event_ != nullptr) {
-      ++owner_->enabled_events;  // as its destructor counts it out again
-      fd_event_.reset();
-      closeInherited();
-      owner_ = nullptr;
-    }
+    (owner_ != nullptr ? owner_ : &loop)->backend().reportFailedSignals();
   }
 
   // On the owner's thread. A callback may destroy any listener, itself too, or add some.
-  void dispatch() {
-    const uint64_t signals = pending_signals.exchange(0, std::memory_order_acq_rel);
+  void dispatch(uint64_t signals) {
     WorkList ready;
     {
       const NoFork no_fork;
@@ -264,13 +127,40 @@ private:
     }
   }
 
+private:
+  friend class MadeOnce<SignalListeners>;
+  SignalListeners() { watchForks(); }
+
+  // ForkAware. No thread is in the midst of it: see above.
+  void afterForkInChild() override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (owner_ == nullptr || !owner_->leftBehind()) {
+      return;
+    }
+    // The listeners are of a loop that was left in the parent, as is all that belongs to it.
+    for (SignalEventImpl* const event : events_) {
+      event->listening_ = false;
+      restoreFormerAction(event->signal_);
+    }
+    events_.clear();
+    owner_ = nullptr;
+  }
+
+  bool listensFor(int signal) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
+    return std::any_of(events_.begin(), events_.end(),
+                       [signal](const SignalEventImpl* event) { return event->signal_ == signal; });
+  }
+  struct sigaction& formerAction(int signal) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
+    return former_actions_[static_cast<std::size_t>(signal)];
+  }
+  // Cannot fail: it has worked with that signal before.
+  void restoreFormerAction(int signal) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_) {
+    (void)sigaction(signal, &formerAction(signal), nullptr);
+  }
+
   static inline constinit MadeOnce<SignalListeners> made_;
 
   Mutex lock_;
-  int inherited_fd_ ABSL_GUARDED_BY(lock_) = -1;  // the parent's, until its event is gone
   Loop* owner_ ABSL_GUARDED_BY(lock_) = nullptr;  // alive: its listeners hold it
-  FileEventPtr fd_event_ ABSL_GUARDED_BY(lock_);
-  FileEvent* lost_event_ ABSL_GUARDED_BY(lock_) = nullptr;  // of a loop that was left in the parent: never touched
   std::vector<SignalEventImpl*> events_ ABSL_GUARDED_BY(lock_);
   std::array<struct sigaction, NSIG> former_actions_ ABSL_GUARDED_BY(lock_){};
 };
@@ -310,12 +200,9 @@ void SignalEventImpl::leaveLoop() {
   SignalListeners::get().remove(*this);
 }
 
-absl::Status SignalEventImpl::reopenAfterFork(Loop& loop) {
-  SignalListeners* const listeners = SignalListeners::peek();
-  return listeners != nullptr ? listeners->reopen(loop) : absl::OkStatus();
-}
+void SignalEventImpl::dispatch(uint64_t signals) { SignalListeners::get().dispatch(signals); }
 
-void SignalEventImpl::reportFailedDescriptor() { SignalListeners::get().reportFailedDescriptor(); }
+void SignalEventImpl::reportFailure(Loop& loop) { SignalListeners::get().reportFailure(loop); }
 
 void SignalEventImpl::stopAll(Loop& loop) {
   if (SignalListeners* const listeners = SignalListeners::peek(); listeners != nullptr) {

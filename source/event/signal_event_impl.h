@@ -1,6 +1,6 @@
 #pragma once
 
-#include <atomic>
+#include <cstdint>
 #include <new>
 
 #include "absl/status/statusor.h"
@@ -11,14 +11,7 @@
 
 namespace nuncio {
 
-// The error of the signal handler's write to its eventfd; 0 while there was none. Relaxed: it guards nothing.
-inline std::atomic<int> signal_descriptor_error{0};
-
-// SignalEventImpl: a listener for one signal.
-//
-// Not libevent's: its handler writes a byte for each signal into a pipe, and a flood of one signal that fills the pipe
-// hides all others, and after 65,536 of them itself (its counter has 16 bits). Ours sets a bit and writes to an
-// eventfd, so that a signal is never lost, and costs the same however often it comes.
+// SignalEventImpl: a listener for one signal. How signals come is the backend's matter.
 class SignalEventImpl final : public SignalEvent, private WorkItem {
 public:
   // See Dispatcher::listenForSignal.
@@ -28,13 +21,10 @@ public:
 
   // Stops listening to all signals, when the dispatcher goes before its handles.
   static void stopAll(Loop& loop);
-  // In the child of a fork, for its own loop: listens with an eventfd of its own instead of the parent's.
-  static absl::Status reopenAfterFork(Loop& loop);
-
-  // Whether the handler's write to the eventfd has failed. Any thread.
-  static bool descriptorFailed() { return signal_descriptor_error.load(std::memory_order_relaxed) != 0; }
-  // Then: has the loop that listens end its run. Any thread.
-  static void reportFailedDescriptor();
+  // Calls back the listeners of `signals` (bit s - 1 for signal s), all of `loop`.
+  static void dispatch(uint64_t signals);
+  // Backend::signalsFailed() of `loop`, or another, says so: has the loop that listens end its run. Any thread.
+  static void reportFailure(Loop& loop);
 
 private:
   friend class Loop;

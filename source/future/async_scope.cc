@@ -152,6 +152,6 @@ absl::Status AsyncScope::mayTake() const {
   checkThread(loop(), "AsyncScope::spawn");
   return state_->mayTake();
 }
-TaskQueue& AsyncScope::loop() const { return state_->loop(); }
+LoopCore& AsyncScope::loop() const { return state_->loop(); }
 
 }  // namespace nuncio

@@ -39,7 +39,7 @@ public:
         quiet_timer_(dispatcher.createTimer([this] { flush(); })),
         limit_timer_(dispatcher.createTimer([this] { call(); })) {}
 
-  TaskQueue& loop() const { return *loop_; }
+  LoopCore& loop() const { return *loop_; }
   bool pending() const { return pending_; }
 
   void request() {
@@ -105,7 +105,7 @@ private:
     f_();
   }
 
-  const future_internal::LoopRef loop_;
+  const LoopRef loop_;
   const bool valid_;
   const std::chrono::nanoseconds quiet_;
   const DebouncerOptions options_;

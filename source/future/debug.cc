@@ -69,7 +69,7 @@ std::string traceNode(const Node* node) {
   if (node == nullptr) {
     return "";
   }
-  const TaskQueue::Visit visit(node->loop_);
+  const LoopCore::Visit visit(node->loop_);
   if (!visit.admitted()) {
     return "(its stages are another thread's)\n";
   }

@@ -24,7 +24,7 @@ struct Gate::State {
   uint64_t inside = 0;
   bool closed = false;
   bool owned = true;
-  const future_internal::LoopRef loop;
+  const LoopRef loop;
   future_internal::WaitList<void> closers;
 };
 
@@ -59,7 +59,7 @@ Future<void> Gate::close(std::source_location place) {
 
 bool Gate::closed() const { return state_->closed; }
 uint64_t Gate::inside() const { return state_->inside; }
-TaskQueue& Gate::loop() const { return *state_->loop; }
+LoopCore& Gate::loop() const { return *state_->loop; }
 
 future_internal::Failure* Gate::closedFailure() noexcept { return future_internal::makeFailureOf(closedStatus); }
 

@@ -2,7 +2,7 @@
 
 #include <new>
 
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 
 namespace nuncio::future_internal {
 
@@ -10,7 +10,7 @@ namespace nuncio::future_internal {
 template <class Function>
 class HandedOver final : public Task {
 public:
-  HandedOver(TaskQueue& loop, Function function) : loop_(loop), function_(function) { loop_.retain(); }
+  HandedOver(LoopCore& loop, Function function) : loop_(loop), function_(function) { loop_.retain(); }
 
   void runTask() noexcept override {
     function_(/*refused=*/false);
@@ -22,7 +22,7 @@ public:
   }
 
   static void operator delete(HandedOver* self, std::destroying_delete_t /*tag*/) {
-    TaskQueue& loop = self->loop_;
+    LoopCore& loop = self->loop_;
     self->~HandedOver();
     if (!loop.giveReserved(self)) {
       ::operator delete(self);
@@ -33,20 +33,20 @@ public:
 private:
   ~HandedOver() = default;
 
-  TaskQueue& loop_;
+  LoopCore& loop_;
   Function function_;
 };
 
 // A task to be delivered to `loop`; null without memory.
 template <class Function>
-Task* newHandedOver(TaskQueue& loop, Function function) noexcept {
+Task* newHandedOver(LoopCore& loop, Function function) noexcept {
   return ::new (std::nothrow) HandedOver<Function>(loop, function);
 }
 
 // Runs `function(refused)` on the loop's thread; once the loop is gone, here, or on the thread that visits it at the
 // moment. False without memory. Any thread.
 template <class Function>
-bool handOver(TaskQueue& loop, Function function) noexcept {
+bool handOver(LoopCore& loop, Function function) noexcept {
   Task* const task = newHandedOver(loop, function);
   if (task == nullptr) {
     return false;
@@ -57,8 +57,8 @@ bool handOver(TaskQueue& loop, Function function) noexcept {
 
 // The same for what must not be lost where there is no memory: false only when very many of them are under way.
 template <class Function>
-bool handOverSurely(TaskQueue& loop, Function function) noexcept {
-  static_assert(sizeof(HandedOver<Function>) <= TaskQueue::kReservedBytes);
+bool handOverSurely(LoopCore& loop, Function function) noexcept {
+  static_assert(sizeof(HandedOver<Function>) <= LoopCore::kReservedBytes);
   if (handOver(loop, function)) {
     return true;
   }

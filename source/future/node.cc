@@ -13,7 +13,7 @@ namespace nuncio::future_internal {
 namespace {
 
 void freeBlock(Block* block) noexcept {
-  TaskQueue* const loop = block->loop;
+  LoopCore* const loop = block->loop;
   if (loop == nullptr || !loop->onLoopThread()) {
     std::free(block);
     if (loop != nullptr) {
@@ -22,10 +22,10 @@ void freeBlock(Block* block) noexcept {
     return;
   }
   const uint32_t pooled_size = !loop->closing() ? block->size : 0;
-  if (pooled_size == TaskQueue::kSmallBytes) {
-    loop->freeSmall(block);
-  } else if (pooled_size == TaskQueue::kLargeBytes) {
-    loop->freeLarge(block);
+  if (pooled_size == BlockPool::kSmallBytes) {
+    loop->blocks().freeSmall(block);
+  } else if (pooled_size == BlockPool::kLargeBytes) {
+    loop->blocks().freeLarge(block);
   } else {
     std::free(block);
   }
@@ -104,9 +104,9 @@ void freeOrigin(Node& node) noexcept {
   freeBlock(&block);
 }
 
-void* allocateNode(Node* neighbour, TaskQueue* loop, uint32_t size, uint16_t* offset) noexcept {
+void* allocateNode(Node* neighbour, LoopCore* loop, uint32_t size, uint16_t* offset) noexcept {
   const bool here = loop != nullptr && loop->onLoopThread() && !loop->closing();
-  uint32_t block_size = TaskQueue::kSmallBytes;
+  uint32_t block_size = BlockPool::kSmallBytes;
   if (neighbour != nullptr && here) {
     Block& block = blockOf(*neighbour);
     if (block.size - block.used >= size) {
@@ -115,18 +115,18 @@ void* allocateNode(Node* neighbour, TaskQueue* loop, uint32_t size, uint16_t* of
       ++block.nodes;
       return reinterpret_cast<std::byte*>(&block) + *offset;
     }
-    block_size = TaskQueue::kLargeBytes;
+    block_size = BlockPool::kLargeBytes;
   }
   if (size > block_size - kBlockHeader) {
-    block_size = size <= TaskQueue::kLargeBytes - kBlockHeader ? uint32_t{TaskQueue::kLargeBytes} : kBlockHeader + size;
+    block_size = size <= BlockPool::kLargeBytes - kBlockHeader ? uint32_t{BlockPool::kLargeBytes} : kBlockHeader + size;
   }
   // What belongs to no loop yet comes from the one that runs here: it will mostly go back there.
-  TaskQueue* const pool = here ? loop : loop == nullptr ? TaskQueue::current() : nullptr;
+  LoopCore* const pool = here ? loop : loop == nullptr ? LoopCore::current() : nullptr;
   void* memory;
-  if (pool == nullptr || block_size > TaskQueue::kLargeBytes) {
+  if (pool == nullptr || block_size > BlockPool::kLargeBytes) {
     memory = std::malloc(block_size);
   } else {
-    memory = block_size == TaskQueue::kSmallBytes ? pool->allocateSmall() : pool->allocateLarge();
+    memory = block_size == BlockPool::kSmallBytes ? pool->blocks().allocateSmall() : pool->blocks().allocateLarge();
   }
   if (memory == nullptr) {
     return nullptr;
@@ -147,7 +147,7 @@ void giveBackNode(void* memory, uint16_t offset) noexcept {
 }
 
 void queueEnding(Node& node) noexcept {
-  TaskQueue& loop = *node.loop_;
+  LoopCore& loop = *node.loop_;
   if (loop.endingScopeOpen()) {
     loop.addEnding(node);
   } else {
@@ -235,7 +235,7 @@ bool Node::endFutileWaits(LinkedList<Task>& waiting) noexcept {
 
 void dropFromHandle(Node& node, bool quiet) noexcept {
   {
-    const TaskQueue::Visit visit(node.loop_);
+    const LoopCore::Visit visit(node.loop_);
     if (visit.admitted()) {
       dropHere(node, quiet);
       return;
@@ -247,7 +247,7 @@ void dropFromHandle(Node& node, bool quiet) noexcept {
 
 void cancelFromHandle(Node& node) noexcept {
   {
-    const TaskQueue::Visit visit(node.loop_);
+    const LoopCore::Visit visit(node.loop_);
     if (visit.admitted()) {
       cancelNode(&node);
       return;
@@ -256,7 +256,7 @@ void cancelFromHandle(Node& node) noexcept {
   handOver(*node.loop_, [&node](bool) { cancelNode(&node); });
 }
 
-void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quiet) noexcept {
+void dropParts(Failure* failure, void* node_or_place, LoopCore* loop, bool quiet) noexcept {
   if (failure != nullptr) {
     if (!quiet) {
       reportDropped(failure, std::bit_cast<std::source_location>(node_or_place));
@@ -279,7 +279,7 @@ const absl::Status& notReadyYet() {
 [[maybe_unused]] const absl::Status& made_at_start = notReadyYet();
 }  // namespace
 
-TaskQueue& taskQueueOf(Dispatcher& dispatcher) { return dispatcher.taskQueue(); }
+LoopCore& loopOf(Dispatcher& dispatcher) { return dispatcher.loop(); }
 
 void assignWaitStatus(WaitResult result, absl::Status* status) {
   switch (result) {

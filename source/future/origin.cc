@@ -21,8 +21,8 @@ bool leadsTo(const Node& from, const Node& to, int hops, Found found) noexcept {
   const Node* slow = &from;  // when the others meet it again, they go round without `to`
   bool step = false;
   for (const Node* node = &from;; step = !step) {
-    if (TaskQueue* const other = node->consumersLoop(); other != nullptr && !other->onLoopThread()) {
-      const TaskQueue::Visit visit(other);
+    if (LoopCore* const other = node->consumersLoop(); other != nullptr && !other->onLoopThread()) {
+      const LoopCore::Visit visit(other);
       const Node* const next = hops < kMaxHops && visit.admitted() ? node->consumer() : nullptr;
       if (next == &to) {
         found();
@@ -114,7 +114,7 @@ bool OriginBase::producerGone() noexcept {
   return (state_.fetch_or(kProducerGone, std::memory_order_acq_rel) & kConsumerGone) != 0;
 }
 
-bool OriginBase::bindElsewhere(TaskQueue& loop) noexcept {
+bool OriginBase::bindElsewhere(LoopCore& loop) noexcept {
   Task* const task = newHandedOver(loop, [this](bool refused) { finishBinding(refused); });
   if (task == nullptr) {
     return false;
@@ -295,7 +295,7 @@ void assignReason(const Failure* reason, absl::Status* status) {
 
 // Counted: by the link, the handler, and each task on its way.
 struct CancelLink::Shared {
-  Shared(TaskQueue& queue, void* what, Stop how) : loop(queue), target(what), stop(how) { loop.retain(); }
+  Shared(LoopCore& queue, void* what, Stop how) : loop(queue), target(what), stop(how) { loop.retain(); }
   ~Shared() { loop.release(); }
   Shared* share() {
     references.fetch_add(1, std::memory_order_relaxed);
@@ -310,7 +310,7 @@ struct CancelLink::Shared {
 
   class Handler;
 
-  TaskQueue& loop;
+  LoopCore& loop;
   void* target;  // the loop's thread; null when it is gone
   const Stop stop;
   std::atomic<int> references{1};  // released and acquired, as counts of owners are
@@ -320,7 +320,7 @@ class CancelLink::Shared::Handler final : public OriginBase::CancelHandler {
 public:
   explicit Handler(Shared* shared) : shared_(shared->share()) {}
   ~Handler() override { shared_->release(); }
-  Node* cancelled(const Failure* reason, TaskQueue* here) override {
+  Node* cancelled(const Failure* reason, LoopCore* here) override {
     Shared* const shared = shared_;
     if (&shared->loop == here) {
       return shared->stopTarget(reason);
@@ -351,7 +351,7 @@ private:
   Shared* const shared_;
 };
 
-OriginBase::CancelHandler* CancelLink::connect(TaskQueue& loop, void* target, Stop stop) noexcept {
+OriginBase::CancelHandler* CancelLink::connect(LoopCore& loop, void* target, Stop stop) noexcept {
   cut();
   shared_ = new (std::nothrow) Shared(loop, target, stop);
   return shared_ != nullptr ? new (std::nothrow) Shared::Handler(shared_) : nullptr;

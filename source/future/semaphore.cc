@@ -15,7 +15,7 @@ using future_internal::checkThread;
 
 namespace {
 
-absl::string_view nameOf(const TaskQueue& loop) {
+absl::string_view nameOf(const LoopCore& loop) {
   return loop.dispatcher() != nullptr ? loop.dispatcher()->name() : "-";
 }
 
@@ -28,11 +28,11 @@ public:
         loop_(dispatcher),
         waiters_(*loop_, name, this, [](void* state) { static_cast<State*>(state)->serve(); }) {}
 
-  TaskQueue& loop() const { return *loop_; }
+  LoopCore& loop() const { return *loop_; }
   uint64_t available() const { return available_; }
   std::size_t waiters() const { return waiters_.size(); }
 
-  bool free(uint64_t n) const { return waiters_.empty() && n <= available_ && !closed_.failed(); }
+  bool canTake(uint64_t n) const { return waiters_.empty() && n <= available_ && !closed_.failed(); }
   Units take(uint64_t n) {
     available_ -= n;
     out_ += n;
@@ -104,7 +104,7 @@ private:
   bool owned_ = true;
   bool serving_ = false;
   Try<void> closed_;
-  const future_internal::LoopRef loop_;
+  const LoopRef loop_;
   future_internal::WaitList<Units, uint64_t> waiters_;
 };
 
@@ -118,7 +118,7 @@ Semaphore::~Semaphore() {
 
 Future<Semaphore::Units> Semaphore::acquire(uint64_t n, std::source_location place) {
   checkThread(state_->loop(), "Semaphore::acquire");
-  if (state_->free(n)) {
+  if (state_->canTake(n)) {
     return future_internal::readyOn(state_->loop(), Try<Units>(state_->take(n)), place);
   }
   return state_->wait(n, place);
@@ -126,7 +126,7 @@ Future<Semaphore::Units> Semaphore::acquire(uint64_t n, std::source_location pla
 
 std::optional<Semaphore::Units> Semaphore::tryAcquire(uint64_t n) {
   checkThread(state_->loop(), "Semaphore::tryAcquire");
-  return state_->free(n) ? std::optional<Units>(state_->take(n)) : std::nullopt;
+  return state_->canTake(n) ? std::optional<Units>(state_->take(n)) : std::nullopt;
 }
 
 void Semaphore::release(uint64_t n) {

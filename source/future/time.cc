@@ -79,7 +79,7 @@ Failure* negativeDuration(std::chrono::nanoseconds duration) noexcept {
       [duration] { return absl::InvalidArgumentError(absl::StrCat("negative duration: ", inMilliseconds(duration))); });
 }
 
-Future<void> sleepOn(TaskQueue* loop, std::chrono::nanoseconds delay, const std::source_location& place) {
+Future<void> sleepOn(LoopCore* loop, std::chrono::nanoseconds delay, const std::source_location& place) {
   if (delay.count() < 0) {
     return Future<void>(Try<void>::fromFailure(negativeDuration(delay)), place);
   }

@@ -11,7 +11,7 @@
 
 namespace nuncio::future_internal {
 
-void checkThreadSlow(const TaskQueue& loop, const char* operation) {
+void checkThreadSlow(const LoopCore& loop, const char* operation) {
   if constexpr (assert_internal::kDebug) {
     if (!loop.ended() && loop.dispatcher() != nullptr) {
       NUNCIO_CONTRACT(loop.dispatcher()->isThreadSafe(), loop.dispatcher()->name(), operation,

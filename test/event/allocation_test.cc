@@ -14,7 +14,7 @@
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "test/test_support/count_allocations.h"
 #include "test/test_support/descriptors.h"
@@ -383,7 +383,7 @@ TEST_F(WithoutMemoryTest, ATaskOfAnotherThreadWakesTheLoopAndRuns) {
   Notification ran;
   NotifyingTask task(ran);
   allocations_until_failure = 0;  // a first post needs memory
-  dispatcher_->taskQueue().deliver(task);
+  dispatcher_->loop().deliver(task);
   EXPECT_LT(std::exchange(allocations_until_failure, -1), 0);
   EXPECT_TRUE(ran.wait());
   dispatcher_->exit();

@@ -127,7 +127,7 @@ const Operation kOperations[] = {
     {"Dispatcher::updateApproximateMonotonicTime",
      [](Things& things, bool) { things.dispatcher->updateApproximateMonotonicTime(); }},
     {"Dispatcher::handle", [](Things& things, bool lost) { CHILD_CHECK(things.dispatcher->handle().alive() != lost); }},
-    {"Dispatcher::taskQueue", [](Things& things, bool) { things.dispatcher->taskQueue(); }},
+    {"Dispatcher::loop", [](Things& things, bool) { things.dispatcher->loop(); }},
     {"Dispatcher::pushTrackedObject, popTrackedObject",
      [](Things& things, bool) { const TrackedObjectScope scope(*things.dispatcher, things.tracked); }},
     {"Dispatcher::stats", [](Things& things, bool) { things.dispatcher->stats(); }},

@@ -175,13 +175,13 @@ class World {
   OtherThread& thread_;
   const DispatcherPtr here_ = createDispatcher({.name = "here", .time_system = &time_});
   const DispatcherPtr there_ = createDispatcher({.name = "there", .time_system = &time_});
-  std::optional<TaskQueue::Running> running_;
+  std::optional<LoopCore::Running> running_;
 
 public:
   explicit World(OtherThread& thread) : thread_(thread) {
     here.run(RunType::NonBlock);
     doThere([this] { there.run(RunType::NonBlock); });
-    running_.emplace(&future_internal::taskQueueOf(here));
+    running_.emplace(&future_internal::loopOf(here));
     ready_promise_.setValue(1);
     locked = mutex.tryLock();
     limiter.tryAcquire();

@@ -103,8 +103,7 @@ MockTimeSystem::~MockTimeSystem() = default;
 MockTrackedObject::MockTrackedObject() = default;
 MockTrackedObject::~MockTrackedObject() = default;
 
-MockDispatcher::MockDispatcher() : tasks_(TaskQueue::create(PostHandle(), *this)) {
-  tasks_->bindToThread();
+MockDispatcher::MockDispatcher() {
   ON_CALL(*this, createFileEvent(_, _, _, _))
       .WillByDefault([](int, FileReadyCb, FileTriggerType, uint32_t) -> absl::StatusOr<FileEventPtr> {
         return std::make_unique<NiceMock<MockFileEvent>>();
@@ -132,25 +131,19 @@ MockDispatcher::MockDispatcher() : tasks_(TaskQueue::create(PostHandle(), *this)
   ON_CALL(*this, name()).WillByDefault(Return("mock"));
   ON_CALL(*this, timeSource()).WillByDefault(ReturnRef(time_source_));
   ON_CALL(*this, approximateMonotonicTime()).WillByDefault([this] { return time_source_.monotonicTime(); });
-  ON_CALL(*this, taskQueue()).WillByDefault(ReturnRef(*tasks_));
+  ON_CALL(*this, loop()).WillByDefault(ReturnRef(*loop_));
   ON_CALL(*this, handle()).WillByDefault([] {
     DispatcherPtr gone = createDispatcher({.name = "mock"});
     return gone->handle();
   });
 }
 
-MockDispatcher::~MockDispatcher() {
-  tasks_->beginShutdown();
-  while (tasks_->shutdownRound()) {
-  }
-  tasks_->endShutdown(/*force=*/true);
-  tasks_->dispatcherGone();
-}
+MockDispatcher::~MockDispatcher() = default;
 
 void MockDispatcher::runPosts() {
-  while (!posts_.empty() || !tasks_->empty()) {
-    if (!tasks_->empty()) {
-      tasks_->runFirst();
+  while (!posts_.empty() || !loop_->empty()) {
+    if (!loop_->empty()) {
+      loop_->runFirst();
       continue;
     }
     PostCb cb = std::move(posts_.front());

@@ -9,7 +9,7 @@
 #include "gmock/gmock.h"
 
 #include "nuncio/event/dispatcher.h"
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 
 // GoogleMock classes for the interfaces of the event layer, for the tests of code that uses dispatchers.
 //
@@ -154,7 +154,7 @@ public:
   MOCK_METHOD(MonotonicTime, approximateMonotonicTime, (), (override));
   MOCK_METHOD(void, updateApproximateMonotonicTime, (), (override));
   MOCK_METHOD(PostHandle, handle, (), (override));  // of a dispatcher that is gone, unless a test says otherwise
-  MOCK_METHOD(TaskQueue&, taskQueue, (), (override));
+  MOCK_METHOD(LoopCore&, loop, (), (override));
   MOCK_METHOD(void, pushTrackedObject, (const TrackedObject* object), (override));
   MOCK_METHOD(void, popTrackedObject, (const TrackedObject* object), (override));
   MOCK_METHOD(DispatcherStats, stats, (), (const, override));
@@ -162,7 +162,7 @@ public:
   testing::NiceMock<MockTimeSource> time_source_;
   std::deque<PostCb> posts_;
   std::vector<DeferredDeletablePtr> deferred_;
-  TaskQueue* const tasks_;
+  const LoopCore::Detached loop_{*this};
 };
 
 }  // namespace nuncio

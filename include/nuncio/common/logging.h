@@ -24,7 +24,7 @@
 namespace nuncio {
 
 enum class LogLayer : uint8_t { Common, Event, Future, Runtime, Network, Exe };
-inline constexpr int kLogLayers = 6;
+inline constexpr int kLogLayers = static_cast<int>(LogLayer::Exe) + 1;
 
 // The layer's spdlog logger, named "nuncio.<layer>", to change sinks or pattern. Set levels with setLogLevel, not here.
 spdlog::logger& logger(LogLayer layer);

@@ -24,7 +24,7 @@
 
 namespace nuncio {
 
-class TaskQueue;
+class LoopCore;
 
 enum class RunType {
   // Until nothing is left that could call back: no enabled file event, signal, armed timer, post, and so on, and no
@@ -45,9 +45,18 @@ struct DispatcherStats {
   std::size_t posts_waiting = 0;     // now: posted, and not run yet
 };
 
+// What a loop asks of the system besides file events, to be woken, an alarm and signals, by Linux's own means, or by
+// libevent's alone (a zero-delay timer, evtimer, evsignal). The second one wakes more slowly (some 10 us a wake-up
+// instead of 6), takes a lock more, and its exit() is not safe in a signal handler; it is in a library of its own,
+// which the program names beside ours: @nuncio//:libevent_backend.
+//
+// Default: Linux, unless the environment variable NUNCIO_BACKEND says "libevent" when the dispatcher is made.
+enum class BackendKind : uint8_t { Default, Linux, Libevent };
+
 struct DispatcherOptions {
   std::string name = "dispatcher";    // in logs, assertions and crash dumps
   TimeSystem* time_system = nullptr;  // not owned; null: realTimeSystem()
+  BackendKind backend = BackendKind::Default;
 
   // The most that an iteration does before it polls again, so that callbacks which keep making work starve nobody: so
   // many batches of posts (> 0), and so much time for file events, for posts, for timers, for schedulable callbacks and
@@ -187,7 +196,7 @@ public:
   virtual PostHandle handle() = 0;
 
   // For futures: see nuncio/future/future.h.
-  virtual TaskQueue& taskQueue() = 0;
+  virtual LoopCore& loop() = 0;
 
   // What the loop works on, innermost last, for the dump of a crash; a stack of at most 16, of which deeper ones are
   // counted but not shown. `object` is not owned. TrackedObjectScope does both calls.

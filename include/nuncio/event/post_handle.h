@@ -11,7 +11,7 @@ namespace nuncio {
 
 class PostQueue;
 class SimulatedTimeSystem;
-class TaskQueue;
+class LoopCore;
 
 // PostHandle: posts to a dispatcher that may be gone.
 //
@@ -37,11 +37,10 @@ public:
 
 private:
   friend class SimulatedTimeSystem;
-  friend class TaskQueue;
+  friend class LoopCore;
   friend class TimerFdAlarm;
-  void wake() const;                                     // the loop
-  void fail(const char* call, int fd, int error) const;  // see PostQueue
-  bool tryPost(PostCb& cb) const;                        // `cb` is left as it is where it is refused
+  void wake() const;               // the loop
+  bool tryPost(PostCb& cb) const;  // `cb` is left as it is where it is refused
 
   std::shared_ptr<PostQueue> queue_;
 };

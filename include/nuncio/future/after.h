@@ -42,7 +42,7 @@ Future<T> after(Future<T>&& future, std::chrono::duration<Rep, Period> delay, F&
     return future_internal::endWith(std::move(future), future_internal::negativeDuration(nanoseconds), place);
   }
   Access::settle(future);
-  TaskQueue* const loop = Access::loop(future);
+  LoopCore* const loop = Access::loop(future);
   if (Access::node(future) == nullptr) {
     return std::move(future);
   }

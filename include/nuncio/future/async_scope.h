@@ -97,7 +97,7 @@ private:
   class State;
 
   absl::Status mayTake() const;
-  TaskQueue& loop() const;
+  LoopCore& loop() const;
 
   State* const state_;  // shared with the children
 };

@@ -44,7 +44,7 @@ public:
   }
 
 private:
-  const future_internal::LoopRef loop_;
+  const LoopRef loop_;
   T value_;
   future_internal::WaitList<void> waiters_;
 };

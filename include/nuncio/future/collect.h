@@ -152,7 +152,7 @@ struct CollectNPolicy {
 template <class T, class Policy>
 Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Policy&& policy,
                                            const std::source_location& place) {
-  TaskQueue* loop = nullptr;
+  LoopCore* loop = nullptr;
   for (std::size_t i = 0; i < futures.size() && loop == nullptr; ++i) {
     loop = Access::loop(futures[i]);
   }

@@ -138,7 +138,7 @@ public:
 
   // Continues on another dispatcher.
   Future<T> via(Dispatcher& dispatcher, std::source_location place = std::source_location::current()) && {
-    return std::move(*this).viaLoop(future_internal::taskQueueOf(dispatcher), place);
+    return std::move(*this).viaLoop(future_internal::loopOf(dispatcher), place);
   }
   // Gives up the dispatcher, for another thread to choose one, or to wait.
   SemiFuture<T> semi(std::source_location place = std::source_location::current()) &&;
@@ -190,7 +190,7 @@ private:
   using Reason = future_internal::Reason;
   explicit Future(Node* node) noexcept : node_or_place_(node) {}
   // `loop` is kept already.
-  [[gnu::always_inline]] Future(Try<T>&& result, TaskQueue* loop, std::source_location place) noexcept
+  [[gnu::always_inline]] Future(Try<T>&& result, LoopCore* loop, std::source_location place) noexcept
       : result_(std::move(result)), node_or_place_(std::bit_cast<void*>(place)), loop_(loop) {}
 
   [[gnu::always_inline]] bool pending() const { return !result_.ready() && node_or_place_ != nullptr; }
@@ -209,7 +209,7 @@ private:
   void cancelPending(const future_internal::Failure* reason) {
     using Pass = future_internal::PassNode<T>;
     Node* const upstream = node();
-    const TaskQueue::Visit visit(upstream->loop_);
+    const LoopCore::Visit visit(upstream->loop_);
     if (visit.admitted() && upstream->has(future_internal::kDone)) {
       return;
     }
@@ -243,7 +243,7 @@ private:
     if (!pending()) {
       return;
     }
-    TaskQueue* const loop = node()->loop_;
+    LoopCore* const loop = node()->loop_;
     if (loop != nullptr && loop->onLoopThread()) [[likely]] {
       if (node()->has(future_internal::kDone) &&
           (!future_internal::givesBack(*node()) || future_internal::InPlace::allowed(loop))) {
@@ -257,7 +257,7 @@ private:
     if (!pending()) {
       return false;
     }
-    const TaskQueue::Visit visit(node()->loop_);
+    const LoopCore::Visit visit(node()->loop_);
     return visit.admitted() && node()->has(future_internal::kDone);
   }
 
@@ -266,7 +266,7 @@ private:
     if (!pending()) {
       return;
     }
-    const TaskQueue* const loop = node()->loop_;
+    const LoopCore* const loop = node()->loop_;
     if (loop != nullptr && loop->onLoopThread()) [[likely]] {
       if (node()->has(future_internal::kDone)) {
         takeFromNode();
@@ -276,7 +276,7 @@ private:
     }
   }
   [[gnu::noinline]] void settleElsewhere() {
-    const TaskQueue::Visit visit(node()->loop_);
+    const LoopCore::Visit visit(node()->loop_);
     if (visit.admitted() && node()->has(future_internal::kDone)) {
       takeFromNode();
     }
@@ -312,7 +312,7 @@ private:
       op.applyTo(takeReady(), out);
       return std::move(out).take();
     } else {
-      TaskQueue* const loop = std::exchange(loop_, nullptr);  // first: op may destroy this
+      LoopCore* const loop = std::exchange(loop_, nullptr);  // first: op may destroy this
       try {
         return Future<U>(op.apply(takeReady()), loop, place);
       } catch (...) {  // the thread ends in it
@@ -342,8 +342,8 @@ private:
     const bool asked = result_.ready();  // whether it may run in place: it may not
     settleForFunction();
     if (result_.ready()) {
-      if (loop_ == nullptr && TaskQueue::current() != nullptr) {  // so that it has to wait its turn
-        loop_ = TaskQueue::current();
+      if (loop_ == nullptr && LoopCore::current() != nullptr) {  // so that it has to wait its turn
+        loop_ = LoopCore::current();
         loop_->retain();
       }
       if (!asked && future_internal::InPlace::allowed(loop_)) {
@@ -391,7 +391,7 @@ private:
     return node_or_place_ != nullptr;
   }
 
-  Future<T> viaLoop(TaskQueue& loop, const std::source_location& place) && {
+  Future<T> viaLoop(LoopCore& loop, const std::source_location& place) && {
     if (pending() && node()->loop_ == &loop) {  // also when it is done: nobody has looked at its result
       return std::move(*this);
     }
@@ -425,7 +425,7 @@ private:
 
   Try<T> result_;                  // when it is ready
   void* node_or_place_ = nullptr;  // the node while it is pending; when it is ready, where it was made
-  TaskQueue* loop_ = nullptr;      // when it is ready: on which it became so, kept; null: none
+  LoopCore* loop_ = nullptr;       // when it is ready: on which it became so, kept; null: none
 };
 
 static_assert(sizeof(Future<int>) <= 32);

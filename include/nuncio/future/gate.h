@@ -82,7 +82,7 @@ public:
 private:
   static void leaveGate(State& state) noexcept;
   static future_internal::Failure* closedFailure() noexcept;
-  TaskQueue& loop() const;
+  LoopCore& loop() const;
 
   State* const state_;  // shared with those inside
 };

@@ -31,7 +31,7 @@ public:
   uint64_t count() const { return count_; }
 
 private:
-  const future_internal::LoopRef loop_;
+  const LoopRef loop_;
   uint64_t count_;
   future_internal::WaitList<void> waiters_;
 };

@@ -92,7 +92,7 @@ auto mapWindow(Dispatcher& dispatcher, Range range, std::size_t concurrency, F&&
   std::shared_ptr<State> state;
   try {
     state = std::make_shared<State>(
-        std::move(range), Step(future_internal::taskQueueOf(dispatcher), std::decay_t<F>(std::forward<F>(f)), place));
+        std::move(range), Step(future_internal::loopOf(dispatcher), std::decay_t<F>(std::forward<F>(f)), place));
   } catch (const std::bad_alloc&) {
     return Future<std::vector<U>>(future_internal::failed<std::vector<U>>(future_internal::Reason::NoMemory), place);
   }

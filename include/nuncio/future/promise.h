@@ -54,7 +54,7 @@ public:
     if (origin == nullptr) {
       return Future<T>(noFuture());
     }
-    return future_internal::bound(*origin, future_internal::taskQueueOf(dispatcher), /*shared=*/false);
+    return future_internal::bound(*origin, future_internal::loopOf(dispatcher), /*shared=*/false);
   }
 
   template <class V = future_internal::Stored<T>>
@@ -99,7 +99,7 @@ public:
     class Handler final : public future_internal::OriginBase::CancelHandler {
     public:
       explicit Handler(F&& function) : f_(std::forward<F>(function)) {}
-      future_internal::Node* cancelled(const future_internal::Failure* reason, TaskQueue* /*here*/) override {
+      future_internal::Node* cancelled(const future_internal::Failure* reason, LoopCore* /*here*/) override {
         if constexpr (std::is_invocable_v<std::decay_t<F>&>) {
           f_();
         } else {

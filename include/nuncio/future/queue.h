@@ -138,7 +138,7 @@ private:
     }
   }
 
-  const future_internal::LoopRef loop_;
+  const LoopRef loop_;
   const std::size_t capacity_;
   Try<void> end_;
   future_internal::Fifo<T> items_;

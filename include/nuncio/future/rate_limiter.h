@@ -52,7 +52,7 @@ private:
 
   // Credit is counted in parts of a token, of which a token has as many as the period has nanoseconds, so that each
   // nanosecond brings `tokens_` of them.
-  const future_internal::LoopRef loop_;
+  const LoopRef loop_;
   const uint64_t tokens_;
   const uint64_t parts_;
   const uint64_t burst_;  // 0: invalid

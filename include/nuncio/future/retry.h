@@ -57,7 +57,7 @@ bool isRetryable(const RetryPolicy& policy, const absl::Status& failure);
 
 template <class U, class F>
 Future<U> retryLoop(Dispatcher& dispatcher, RetryPolicy policy, F f, std::source_location place) {
-  TaskQueue& loop = taskQueueOf(dispatcher);
+  LoopCore& loop = loopOf(dispatcher);
   if (!runsHere(loop)) {
     co_await yield();
   }

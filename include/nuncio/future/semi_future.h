@@ -51,9 +51,7 @@ public:
   }
 
   // Continues on the thread of `dispatcher`. When that is gone: a future that failed with Cancelled.
-  Future<T> via(Dispatcher& dispatcher) && {
-    return std::move(*this).viaLoop(future_internal::taskQueueOf(dispatcher));
-  }
+  Future<T> via(Dispatcher& dispatcher) && { return std::move(*this).viaLoop(future_internal::loopOf(dispatcher)); }
 
   // As Future's. Where the result comes from a promise, that learns of it on this thread before cancel() returns; where
   // it comes from another future, from submit() or a coroutine, the result comes when these have ended.
@@ -101,7 +99,7 @@ private:
     }
   }
 
-  Future<T> viaLoop(TaskQueue& loop) && {
+  Future<T> viaLoop(LoopCore& loop) && {
     settle();
     if (result_.ready()) {
       loop.retain();
@@ -120,7 +118,7 @@ private:
     if (origin_ == nullptr) {
       return future_internal::WaitResult::Invalid;
     }
-    if (TaskQueue::current() != nullptr) {
+    if (LoopCore::current() != nullptr) {
       return future_internal::WaitResult::OnLoop;
     }
     return origin_->wait(nanoseconds) ? future_internal::WaitResult::Ready : future_internal::WaitResult::Timeout;

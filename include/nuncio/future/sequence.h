@@ -43,7 +43,7 @@ public:
   bool running() const { return mutex_.locked(); }
 
 private:
-  const future_internal::LoopRef loop_;
+  const LoopRef loop_;
   AsyncMutex mutex_;
 };
 

@@ -21,7 +21,7 @@ namespace future_internal {
 template <class T>
 class SharedState {
 public:
-  SharedState(TaskQueue* loop, const std::source_location& place) : loop_(loop), place_(place) {
+  SharedState(LoopCore* loop, const std::source_location& place) : loop_(loop), place_(place) {
     if (loop_ != nullptr) {
       loop_->retain();
     }
@@ -37,7 +37,7 @@ public:
     }
   }
 
-  TaskQueue* loop() const { return loop_; }
+  LoopCore* loop() const { return loop_; }
   bool ready() const { return ready_.load(std::memory_order_acquire); }
   // When it is ready.
   const Try<T>& result() {
@@ -129,7 +129,7 @@ private:
 
   static constexpr std::size_t kFirstSweep = 16;
 
-  TaskQueue* const loop_;  // kept; null: of none
+  LoopCore* const loop_;  // kept; null: of none
   const std::source_location place_;
   std::atomic<bool> ready_{false};
   std::atomic<bool> seen_{false};        // relaxed: a hint for the log
@@ -210,7 +210,7 @@ public:
 
   // A copy of the result, on the dispatcher of the future that was shared; on another; for a thread to wait for.
   Future<T> future(std::source_location place = std::source_location::current()) const {
-    TaskQueue* const loop = state_ != nullptr ? state_->loop() : nullptr;
+    LoopCore* const loop = state_ != nullptr ? state_->loop() : nullptr;
     return future_internal::onLoop(semiFuture(place), loop);
   }
   Future<T> via(Dispatcher& dispatcher, std::source_location place = std::source_location::current()) const {

@@ -190,7 +190,7 @@ public:
       return Future<std::optional<T>>(future_internal::failed<std::optional<T>>(future_internal::Reason::Invalid),
                                       place);
     }
-    TaskQueue& loop = *state_->loop;
+    LoopCore& loop = *state_->loop;
     future_internal::checkThread(loop, "FutureStream::next");
     if (state_->waiting.returned() > 0) {
       return state_->waiting.takeReturned(place);

@@ -52,7 +52,7 @@ public:
 private:
   Future<U> callOn() {
     try {
-      return onLoop((*f_)(), TaskQueue::current());
+      return onLoop((*f_)(), LoopCore::current());
     } catch (...) {
       return Future<U>(Try<U>(caughtException()));
     }

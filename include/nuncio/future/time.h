@@ -29,8 +29,7 @@ namespace nuncio {
 template <class Rep, class Period>
 Future<void> sleepFor(Dispatcher& dispatcher, std::chrono::duration<Rep, Period> delay,
                       std::source_location place = std::source_location::current()) {
-  return future_internal::sleepOn(&future_internal::taskQueueOf(dispatcher), future_internal::inNanoseconds(delay),
-                                  place);
+  return future_internal::sleepOn(&future_internal::loopOf(dispatcher), future_internal::inNanoseconds(delay), place);
 }
 
 // The result of `future`, when it comes within `limit` from now; otherwise DeadlineExceeded, and `future` is cancelled,
@@ -68,8 +67,8 @@ Future<T> delayed(Future<T>&& future, std::chrono::duration<Rep, Period> delay,
   if (future_internal::Access::node(future) != nullptr) {
     return future_internal::timed<future_internal::DelayedNode>(std::move(future), nanoseconds, place);
   }
-  TaskQueue* loop = future_internal::Access::loop(future);
-  loop = loop != nullptr ? loop : TaskQueue::current();
+  LoopCore* loop = future_internal::Access::loop(future);
+  loop = loop != nullptr ? loop : LoopCore::current();
   return future_internal::sleepOn(loop, nanoseconds, place)
       .then([result = future_internal::Access::takeResult(future)]() mutable { return std::move(result); }, place);
 }

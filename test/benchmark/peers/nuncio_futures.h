@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/future.h"
@@ -151,7 +151,7 @@ inline Future<void> awaitYields(NuncioLoop& loop, std::size_t count, uint64_t* a
 // A task of the loop, which is cheaper than a post since only the loop's own thread can add it.
 class FulfilTask final : public Task {
 public:
-  explicit FulfilTask(NuncioLoop& loop) : tasks_(loop.dispatcher().taskQueue()) {}
+  explicit FulfilTask(NuncioLoop& loop) : tasks_(loop.dispatcher().loop()) {}
   void fulfil(Promise<int>&& promise) {
     promise_ = std::move(promise);
     tasks_.add(*this);
@@ -160,7 +160,7 @@ public:
   void refuseTask() noexcept override {}
 
 private:
-  TaskQueue& tasks_;
+  LoopCore& tasks_;
   Promise<int> promise_;
 };
 

@@ -34,9 +34,9 @@ struct CoroutineRun {
 
 // What can be done to a coroutine from outside. On the thread of `loop`.
 struct CoroutineState {
-  TaskQueue* loop = nullptr;  // where it goes on; kept
-  Node* node = nullptr;       // its future; null once it is elsewhere
-  Node* home = nullptr;       // once it is elsewhere: what waits for its result there, on another loop perhaps
+  LoopCore* loop = nullptr;  // where it goes on; kept
+  Node* node = nullptr;      // its future; null once it is elsewhere
+  Node* home = nullptr;      // once it is elsewhere: what waits for its result there, on another loop perhaps
   std::coroutine_handle<> frame;
   AwaitNode* awaiting = nullptr;  // null while it runs
   bool cancelled = false;
@@ -54,7 +54,7 @@ struct CoroutineState {
     }
   }
 
-  void setLoop(TaskQueue* next) {
+  void setLoop(LoopCore* next) {
     if (next != nullptr) {
       next->retain();
     }
@@ -64,13 +64,13 @@ struct CoroutineState {
     loop = next;
   }
   // Its first loop.
-  void adopt(TaskQueue& first) {
+  void adopt(LoopCore& first) {
     setLoop(&first);
     if (node != nullptr && node->loop_ == nullptr) {
       giveLoop(*node, first);
     }
   }
-  // It is about to wait, on the loop's thread. Done once, for all its waits: see TaskQueue::addWaiting().
+  // It is about to wait, on the loop's thread. Done once, for all its waits: see LoopCore::addWaiting().
   void listWaiting() const {
     if (node != nullptr && !node->linked()) {
       loop->addWaiting(*node);
@@ -95,7 +95,7 @@ public:
     Node* const home = coroutine_.home;
     return home == nullptr || !home->loop_->onLoopThread() ? coroutine_.node : home;
   }
-  TaskQueue* consumersLoop() const noexcept final {
+  LoopCore* consumersLoop() const noexcept final {
     const Node* const home = coroutine_.home;
     return home != nullptr && home->loop_ != loop_ ? home->loop_ : nullptr;
   }

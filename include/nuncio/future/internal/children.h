@@ -61,7 +61,7 @@ public:
   Children& operator=(const Children&) = delete;
   virtual ~Children() = default;
 
-  TaskQueue& loop() const { return *loop_; }
+  LoopCore& loop() const { return *loop_; }
   // How many have not ended.
   std::size_t running() const { return running_; }
 

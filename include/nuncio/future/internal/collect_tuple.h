@@ -91,7 +91,7 @@ struct CollectAnyTuplePolicy {
 };
 
 template <std::size_t kIndex, class Policy, class T>
-void takeIfReady(Policy& policy, Future<T>& future, TaskQueue* loop, std::size_t& kept) {
+void takeIfReady(Policy& policy, Future<T>& future, LoopCore* loop, std::size_t& kept) {
   if (kept != Join::kNone || policy.done()) {
     return;
   }
@@ -105,7 +105,7 @@ void takeIfReady(Policy& policy, Future<T>& future, TaskQueue* loop, std::size_t
 template <class Policy, class... Ts, std::size_t... kIndex>
 Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indices*/, const std::source_location& place,
                                           Future<Ts>&... futures) {
-  TaskQueue* loop = nullptr;
+  LoopCore* loop = nullptr;
   static_cast<void>(((loop = Access::loop(futures), loop != nullptr) || ...));
   Policy policy;
   std::size_t kept = Join::kNone;  // the index of one that decides, and is not taken

@@ -4,7 +4,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/future/future.h"
 
 // What combinators and primitives share; for the headers beside this one.
@@ -22,13 +22,13 @@ inline void startNode(Node& node) noexcept {
 
 // A ready future of `loop`, which may be null.
 template <class T>
-Future<T> readyOn(TaskQueue* loop, Try<T>&& result, const std::source_location& place) {
+Future<T> readyOn(LoopCore* loop, Try<T>&& result, const std::source_location& place) {
   Future<T> ready(std::move(result), place);
   return loop != nullptr ? Access::viaLoop(std::move(ready), *loop) : std::move(ready);
 }
 
 template <class T>
-Future<T> readyOn(TaskQueue& loop, Try<T>&& result, const std::source_location& place) {
+Future<T> readyOn(LoopCore& loop, Try<T>&& result, const std::source_location& place) {
   return readyOn(&loop, std::move(result), place);
 }
 
@@ -48,7 +48,7 @@ void letGo(Future<T>& future) {
 // Calls `f`, which may return anything that then() allows, as a future of `loop`. Throws nothing, but for what unwinds
 // a thread that ends in f.
 template <class F, class... Args>
-auto callOn(TaskQueue& loop, const std::source_location& place, F& f, Args&&... args)
+auto callOn(LoopCore& loop, const std::source_location& place, F& f, Args&&... args)
     -> Future<ResultOf<std::invoke_result_t<F&, Args...>>> {
   using U = ResultOf<std::invoke_result_t<F&, Args...>>;
   if constexpr (kFutureFrom<F, Args...>) {
@@ -62,9 +62,9 @@ auto callOn(TaskQueue& loop, const std::source_location& place, F& f, Args&&... 
 }
 
 // Whether this thread is in a run of `loop`, so that a function that belongs there may be called.
-inline bool runsHere(const TaskQueue& loop) { return TaskQueue::current() == &loop && loop.onLoopThread(); }
+inline bool runsHere(const LoopCore& loop) { return LoopCore::current() == &loop && loop.onLoopThread(); }
 
 // Whether a coroutine that has not waited for a while may go on in place; it yields otherwise.
-inline bool mayGoOn(TaskQueue& loop) { return InPlace::allowed(&loop); }
+inline bool mayGoOn(LoopCore& loop) { return InPlace::allowed(&loop); }
 
 }  // namespace nuncio::future_internal

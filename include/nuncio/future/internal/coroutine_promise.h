@@ -33,9 +33,9 @@ struct SemiAsTry {
 
 // The loop that a parameter names, if it is a dispatcher. A const one names its loop as well as another.
 template <class A>
-TaskQueue* loopOf(A& argument) {
+LoopCore* loopOfArgument(A& argument) {
   if constexpr (std::is_convertible_v<A*, const Dispatcher*>) {
-    return &taskQueueOf(const_cast<Dispatcher&>(static_cast<const Dispatcher&>(argument)));
+    return &loopOf(const_cast<Dispatcher&>(static_cast<const Dispatcher&>(argument)));
   } else {
     return nullptr;
   }
@@ -49,9 +49,9 @@ class CoroutinePromiseBase {
 public:
   template <class... Args>
   explicit CoroutinePromiseBase(Args&... arguments) {
-    TaskQueue* loop = nullptr;
-    static_cast<void>(((loop = loopOf(arguments), loop != nullptr) || ...));
-    state_.setLoop(loop != nullptr ? loop : TaskQueue::current());
+    LoopCore* loop = nullptr;
+    static_cast<void>(((loop = loopOfArgument(arguments), loop != nullptr) || ...));
+    state_.setLoop(loop != nullptr ? loop : LoopCore::current());
     node_ = makeNode<CoroutineNode<T>>(nullptr, state_.loop, std::source_location());
     if (node_ != nullptr) {
       node_->state = &state_;
@@ -144,7 +144,7 @@ public:
   TaskAwaiter await_transform(ResumeOn target, std::source_location place = std::source_location::current()) {
     started(place);
     if (!state_.cancelled) {
-      TaskQueue& loop = taskQueueOf(target.dispatcher);
+      LoopCore& loop = loopOf(target.dispatcher);
       if (loop.ended()) {
         return TaskAwaiter(state_, place, failed<void>(Reason::LoopGone));
       }
@@ -175,7 +175,7 @@ private:
   std::coroutine_handle<> frame();
 
   // From the first time on, the result goes home by a promise.
-  void leaveFor(TaskQueue& loop) {
+  void leaveFor(LoopCore& loop) {
     if (node_ != nullptr && node_->loop_ == nullptr) {
       state_.adopt(loop);
       return;

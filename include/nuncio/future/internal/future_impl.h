@@ -35,7 +35,7 @@ struct Fulfil {
 // For the combinators and coroutines: what only friends may.
 struct Access {
   template <class T>
-  static TaskQueue* loop(const Future<T>& future) {
+  static LoopCore* loop(const Future<T>& future) {
     return future.pending() ? future.node()->loop_ : future.loop_;
   }
   // Null when it is ready, or no future.
@@ -61,11 +61,11 @@ struct Access {
     return Future<T>(node);
   }
   template <class T>
-  static Future<T> viaLoop(Future<T>&& future, TaskQueue& loop) {
+  static Future<T> viaLoop(Future<T>&& future, LoopCore& loop) {
     return std::move(future).viaLoop(loop, std::source_location());
   }
   template <class T>
-  static Future<T> viaLoop(SemiFuture<T>&& future, TaskQueue& loop) {
+  static Future<T> viaLoop(SemiFuture<T>&& future, LoopCore& loop) {
     return std::move(future).viaLoop(loop);
   }
   // Whether the promise's future was cancelled.
@@ -110,7 +110,7 @@ struct Access {
 // Whether the future is done on `loop`, whose thread this is, with a value that goes back when nobody looks at it: then
 // it stays where it is for as long as that can be.
 template <class T>
-bool holdsItem(const Future<T>& future, const TaskQueue* loop) {
+bool holdsItem(const Future<T>& future, const LoopCore* loop) {
   const Node* const node = Access::node(future);
   return loop != nullptr && node != nullptr && node->loop_ == loop && loop->onLoopThread() && node->has(kDone) &&
          givesBack(*node);
@@ -123,7 +123,7 @@ Node* Fulfil<T>::consumer() const noexcept {
 
 // The future of `origin`, which has none yet, on `loop`. `shared`: see bind().
 template <class T>
-[[gnu::always_inline]] inline Future<T> bound(Origin<T>& origin, TaskQueue& loop, bool shared) {
+[[gnu::always_inline]] inline Future<T> bound(Origin<T>& origin, LoopCore& loop, bool shared) {
   if (origin.bind(loop, shared)) [[likely]] {
     return Access::future<T>(&origin);
   }
@@ -160,17 +160,17 @@ Future<T> endWith(Future<T>&& future, Failure* failure, const std::source_locati
 }
 
 // Done after `delay`. A null `loop`: failed.
-Future<void> sleepOn(TaskQueue* loop, std::chrono::nanoseconds delay, const std::source_location& place);
+Future<void> sleepOn(LoopCore* loop, std::chrono::nanoseconds delay, const std::source_location& place);
 
 // A future on `loop`; where that is null, one without a loop, or on that of this thread.
 template <class T>
-Future<T> onLoop(Future<T>&& inner, TaskQueue* loop) {
+Future<T> onLoop(Future<T>&& inner, LoopCore* loop) {
   return loop != nullptr ? Access::viaLoop(std::move(inner), *loop) : std::move(inner);
 }
 template <class T>
-Future<T> onLoop(SemiFuture<T>&& inner, TaskQueue* loop) {
+Future<T> onLoop(SemiFuture<T>&& inner, LoopCore* loop) {
   if (loop == nullptr) {
-    loop = TaskQueue::current();
+    loop = LoopCore::current();
   }
   if (loop == nullptr) {
     return inner.isReady() ? Future<T>(std::move(inner).get()) : Future<T>(failed<T>(Reason::NoDispatcher));
@@ -247,7 +247,7 @@ void Future<T>::forwardTo(Promise<T>&& promise) && {
   using future_internal::Access;
   using Op = future_internal::Fulfil<T>;
   using Stage = future_internal::Stage<T, Op>;
-  TaskQueue* const loop = node()->loop_;
+  LoopCore* const loop = node()->loop_;
   Op op{std::move(promise), future_internal::CancelLink()};
   Stage* const stage = future_internal::makeNode<Stage>(node(), loop, node()->place_, std::move(op));
   if (stage == nullptr) {
@@ -290,8 +290,8 @@ future_internal::WaitResult Future<T>::waitFor(int64_t nanoseconds) {
   if (!pending()) {
     return WaitResult::Invalid;
   }
-  TaskQueue& loop = *node()->loop_;
-  if (TaskQueue::current() != nullptr || loop.onLoopThread()) {
+  LoopCore& loop = *node()->loop_;
+  if (LoopCore::current() != nullptr || loop.onLoopThread()) {
     return WaitResult::OnLoop;
   }
   auto* waiter = static_cast<Waiter*>(node()->threadWait());

@@ -218,7 +218,7 @@ private:
 // Makes the node; `fill(node)` adds the inputs. Without memory: a future that failed, and nothing has happened to the
 // inputs.
 template <std::size_t kSlots, class Policy, class Fill>
-Future<typename Policy::Result> join(TaskQueue& loop, std::size_t count, Policy&& policy, Fill fill,
+Future<typename Policy::Result> join(LoopCore& loop, std::size_t count, Policy&& policy, Fill fill,
                                      const std::source_location& place) {
   using Joined = JoinNode<Policy, kSlots>;
   using R = typename Policy::Result;
@@ -238,7 +238,7 @@ Future<typename Policy::Result> join(TaskQueue& loop, std::size_t count, Policy&
 
 // Takes an input as far as that can be done without a node: brings it to `loop`; true when it is still pending.
 template <class T>
-bool prepareInput(Future<T>& future, TaskQueue* loop) {
+bool prepareInput(Future<T>& future, LoopCore* loop) {
   Access::settle(future);
   if (Access::node(future) == nullptr) {
     return false;
@@ -253,7 +253,7 @@ bool prepareInput(Future<T>& future, TaskQueue* loop) {
 
 // When the result is decided without it: whether the end of an input, which then is on `loop`, has to be waited for.
 template <class T>
-bool hasToEnd(Future<T>& future, TaskQueue* loop) {
+bool hasToEnd(Future<T>& future, LoopCore* loop) {
   if (Access::node(future) == nullptr) {
     return false;
   }

@@ -4,7 +4,7 @@
 #include <source_location>
 #include <utility>
 
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/combine.h"
 
@@ -97,7 +97,7 @@ Future<void> endOf(Future<T>&& future, const std::source_location& place) {
   Access::settle(future);
   ResultNode<T>* const upstream = Access::node(future);
   if (upstream == nullptr) {
-    TaskQueue* const loop = Access::loop(future);
+    LoopCore* const loop = Access::loop(future);
     Future<void> ended = readyOn(loop, Try<void>(Unit()), place);
     std::move(future).detach();
     return ended;

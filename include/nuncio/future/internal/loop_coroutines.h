@@ -24,7 +24,7 @@ using StepResult = ResultOf<std::invoke_result_t<F&, Args...>>;
 template <class F>
 Future<void> repeatLoop(Dispatcher& dispatcher, F f, std::source_location place) {
   using U = StepResult<F>;
-  TaskQueue& loop = taskQueueOf(dispatcher);
+  LoopCore& loop = loopOf(dispatcher);
   if (!runsHere(loop)) {
     co_await yield();
   }
@@ -46,7 +46,7 @@ Future<void> repeatLoop(Dispatcher& dispatcher, F f, std::source_location place)
 
 template <class U, class F, class P>
 Future<U> untilLoop(Dispatcher& dispatcher, F f, P predicate, std::source_location place) {
-  TaskQueue& loop = taskQueueOf(dispatcher);
+  LoopCore& loop = loopOf(dispatcher);
   if (!runsHere(loop)) {
     co_await yield();
   }
@@ -114,7 +114,7 @@ template <class State>
 Future<void> forEachWorker(Dispatcher& dispatcher, std::shared_ptr<State> state, std::source_location place) {
   using Iterator = decltype(state->next);
   using F = decltype(state->f);
-  TaskQueue& loop = taskQueueOf(dispatcher);
+  LoopCore& loop = loopOf(dispatcher);
   while (!state->atEnd()) {
     auto&& element = elementAt(state->next);
     using Argument = decltype(asArgument<F, Iterator>(element));
@@ -141,7 +141,7 @@ Future<void> forEachWorker(Dispatcher& dispatcher, std::shared_ptr<State> state,
 template <class State>
 Future<void> forEachLoop(Dispatcher& dispatcher, std::shared_ptr<State> state, std::size_t concurrency,
                          std::source_location place) {
-  if (!runsHere(taskQueueOf(dispatcher))) {
+  if (!runsHere(loopOf(dispatcher))) {
     co_await yield();
   }
   std::vector<Future<void>> workers;
@@ -173,7 +173,7 @@ Future<void> forEachLoop(Dispatcher& dispatcher, std::shared_ptr<State> state, s
 template <class U, class F>
 class MapStep {
 public:
-  MapStep(TaskQueue& loop, F&& f, const std::source_location& place) : loop_(loop), place_(place), f_(std::move(f)) {}
+  MapStep(LoopCore& loop, F&& f, const std::source_location& place) : loop_(loop), place_(place), f_(std::move(f)) {}
 
   // This stays where it is from now on.
   template <class Element>
@@ -203,7 +203,7 @@ public:
   }
 
 private:
-  TaskQueue& loop_;  // kept by the loop's coroutines
+  LoopCore& loop_;  // kept by the loop's coroutines
   const std::source_location place_;
   F f_;
   std::vector<Try<U>> values_;
@@ -212,7 +212,7 @@ private:
 template <class A, class Range, class F>
 Future<A> reduceLoop(Dispatcher& dispatcher, Range range, A accumulated, F f, std::source_location place) {
   using U = StepResult<F, A, decltype(*std::begin(range))>;
-  TaskQueue& loop = taskQueueOf(dispatcher);
+  LoopCore& loop = loopOf(dispatcher);
   if (!runsHere(loop)) {
     co_await yield();
   }

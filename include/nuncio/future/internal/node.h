@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "nuncio/event/ending_scope.h"
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/ending_scope.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/future/try.h"
 
 // The machinery of futures, for the headers above this folder; not for users.
@@ -37,7 +37,7 @@ struct Access;
 
 // Memory of nodes: a few of one chain in each. It goes when the last of them does.
 struct Block {
-  TaskQueue* loop;     // shared; null while it belongs to none
+  LoopCore* loop;      // shared; null while it belongs to none
   OriginBase* origin;  // the first node, when it is one
   uint32_t size;
   uint32_t used;
@@ -94,7 +94,7 @@ public:
   // The node that waits for this, or whose input this is; of this loop, or of one that the thread visits.
   virtual Node* consumer() const noexcept { return downstream_; }
   // When that is of another loop: that loop.
-  virtual TaskQueue* consumersLoop() const noexcept { return nullptr; }
+  virtual LoopCore* consumersLoop() const noexcept { return nullptr; }
   // When a thread waits for it: what it waits on.
   virtual ThreadWait* threadWait() noexcept { return nullptr; }
   // Its failure, if it failed by itself.
@@ -105,7 +105,7 @@ public:
 
   Node* upstream_ = nullptr;    // what it waits for; null for a first node, and when that is done
   Node* downstream_ = nullptr;  // what waits for it
-  TaskQueue* loop_ = nullptr;   // null before it belongs to one; what keeps the loop is the block
+  LoopCore* loop_ = nullptr;    // null before it belongs to one; what keeps the loop is the block
   std::source_location place_;
   uint16_t offset_ = 0;  // from the start of its block
   uint16_t flags_ = 0;
@@ -225,12 +225,12 @@ void discardResult(Node& node) noexcept;
 inline void discardInput(Node& node) noexcept { discardResult(*std::exchange(node.upstream_, nullptr)); }
 
 // `node`, which has none, belongs to `loop` from now on. Any thread.
-inline void giveLoop(Node& node, TaskQueue& loop) noexcept {
+inline void giveLoop(Node& node, LoopCore& loop) noexcept {
   node.loop_ = blockOf(node).loop = &loop;
   loop.retain();
 }
 // The same, on the thread of `loop`.
-inline void giveLoopHere(Node& node, TaskQueue& loop) noexcept {
+inline void giveLoopHere(Node& node, LoopCore& loop) noexcept {
   node.loop_ = blockOf(node).loop = &loop;
   loop.retainHere();
 }
@@ -246,7 +246,7 @@ void reportCircle(const Node& node) noexcept;
 void reportDropped(const Failure* failure, const std::source_location& place) noexcept;
 // What a handle had when it was dropped: a failure, whose reference is given up, and where it was made; or else the
 // node, or nothing; and the loop, if any, which is released. Any thread.
-void dropParts(Failure* failure, void* node_or_place, TaskQueue* loop, bool quiet) noexcept;
+void dropParts(Failure* failure, void* node_or_place, LoopCore* loop, bool quiet) noexcept;
 
 // The result of `node`, which is done, and has none of its own.
 template <class T>
@@ -318,13 +318,13 @@ private:
 
 // Memory for a node of `loop`: beside `neighbour` where there is room. Null without memory. Any thread; `loop` and
 // `neighbour` may be null. The loop is kept.
-void* allocateNode(Node* neighbour, TaskQueue* loop, uint32_t size, uint16_t* offset) noexcept;
+void* allocateNode(Node* neighbour, LoopCore* loop, uint32_t size, uint16_t* offset) noexcept;
 // Frees it where no node came of it.
 void giveBackNode(void* memory, uint16_t offset) noexcept;
 
 // Makes a node; null without memory. Throws what its constructor throws.
 template <class N, class... Args>
-N* makeNode(Node* neighbour, TaskQueue* loop, const std::source_location& place, Args&&... args) {
+N* makeNode(Node* neighbour, LoopCore* loop, const std::source_location& place, Args&&... args) {
   static_assert(alignof(N) <= 16, "over-aligned captures and results are not supported");
   uint16_t offset = 0;
   void* const memory = allocateNode(neighbour, loop, (sizeof(N) + 15) / 16 * 16, &offset);
@@ -356,8 +356,8 @@ N* makeNode(Node* neighbour, TaskQueue* loop, const std::source_location& place,
 // waited: anywhere, but on a loop not too deep either.
 class InPlace {
 public:
-  [[gnu::always_inline]] static bool allowed(TaskQueue* loop) {
-    if (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) < TaskQueue::stackFloor()) [[unlikely]] {
+  [[gnu::always_inline]] static bool allowed(LoopCore* loop) {
+    if (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) < LoopCore::stackFloor()) [[unlikely]] {
       return false;
     }
     if (loop == nullptr) [[likely]] {
@@ -367,7 +367,7 @@ public:
   }
 };
 
-TaskQueue& taskQueueOf(Dispatcher& dispatcher);
+LoopCore& loopOf(Dispatcher& dispatcher);
 enum class WaitResult : uint8_t { Ready, Timeout, OnLoop, Invalid, NoMemory };
 void assignWaitStatus(WaitResult result, absl::Status* status);
 // A promise that was made at `place` was destroyed without a result.

@@ -50,7 +50,7 @@ public:
     }
     // `reason`: null: Cancelled. Runs functions of users, unless the origin is linked: then it may return a node of the
     // loop `here`, on whose thread it is called (null: of none), to be asked to stop.
-    virtual Node* cancelled(const Failure* reason, TaskQueue* here) = 0;
+    virtual Node* cancelled(const Failure* reason, LoopCore* here) = 0;
 
     Failure* reason_ = nullptr;  // what it is to be run with; a reference
   };
@@ -109,7 +109,7 @@ public:
   // The consumer's side.
 
   // Any thread. `shared`: the producer may be at work. False without memory: nothing has happened then.
-  bool bind(TaskQueue& loop, bool shared) noexcept {
+  bool bind(LoopCore& loop, bool shared) noexcept {
     if (!loop.onLoopThread()) {
       return bindElsewhere(loop);
     }
@@ -162,7 +162,7 @@ protected:
 
 private:
   static bool isDone(uint32_t state) { return (state & kSet) != 0 || (state & (kStopped | kLinked)) == kStopped; }
-  bool bindElsewhere(TaskQueue& loop) noexcept;
+  bool bindElsewhere(LoopCore& loop) noexcept;
   bool stop() noexcept;  // false when the result is there, or it is linked
   void finishBinding(bool refused) noexcept;
   void forgetCancelHandler() noexcept;
@@ -278,7 +278,7 @@ public:
 
   // A handler for the promise that calls `stop(target, reason)` on the thread of `loop`. Replaces an earlier target.
   // Null without memory: then nothing is called.
-  OriginBase::CancelHandler* connect(TaskQueue& loop, void* target, Stop stop) noexcept;
+  OriginBase::CancelHandler* connect(LoopCore& loop, void* target, Stop stop) noexcept;
   // The target is gone. On the thread of its loop.
   void cut() noexcept;
 

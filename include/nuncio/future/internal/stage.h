@@ -35,7 +35,7 @@ public:
       return this->downstream_;
     }
   }
-  TaskQueue* consumersLoop() const noexcept override {
+  LoopCore* consumersLoop() const noexcept override {
     if constexpr (kGivesToPromise) {
       const Node* const there = promisesNode();
       return there != nullptr && there->loop_ != this->loop_ ? there->loop_ : nullptr;
@@ -211,7 +211,7 @@ ResultNode<typename Op::Result>* makeStage(Node& upstream, const std::source_loc
 template <class U>
 class InPlaceOut {
 public:
-  InPlaceOut(TaskQueue* loop, const std::source_location& place) : loop_(loop), place_(place) {}
+  InPlaceOut(LoopCore* loop, const std::source_location& place) : loop_(loop), place_(place) {}
   InPlaceOut(const InPlaceOut&) = delete;
   InPlaceOut& operator=(const InPlaceOut&) = delete;
   ~InPlaceOut() {
@@ -227,7 +227,7 @@ public:
   Future<U> take() && { return std::move(future_); }
 
 private:
-  TaskQueue* loop_;
+  LoopCore* loop_;
   const std::source_location place_;
   Future<U> future_;
 };

@@ -5,7 +5,7 @@
 #include <source_location>
 #include <utility>
 
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/event/timer.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/combine.h"
@@ -168,7 +168,7 @@ private:
 template <template <class> class N, class T>
 Future<T> timed(Future<T>&& future, std::chrono::nanoseconds duration, const std::source_location& place) {
   ResultNode<T>& upstream = *Access::node(future);
-  TaskQueue* const loop = upstream.loop_;
+  LoopCore* const loop = upstream.loop_;
   N<T>* const node = makeNode<N<T>>(&upstream, loop, place, upstream, duration);
   if (node == nullptr) {
     letGo(future);

@@ -5,32 +5,16 @@
 #include <source_location>
 #include <utility>
 
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/combine.h"
 
 // The lines in which futures wait at a semaphore, a queue and their like; for the headers beside this one.
 namespace nuncio::future_internal {
 
-// A loop, kept.
-class LoopRef {
-public:
-  explicit LoopRef(Dispatcher& dispatcher) : LoopRef(taskQueueOf(dispatcher)) {}
-  explicit LoopRef(TaskQueue& loop) : loop_(loop) { loop_.retain(); }
-  LoopRef(const LoopRef&) = delete;
-  LoopRef& operator=(const LoopRef&) = delete;
-  ~LoopRef() { loop_.release(); }
-
-  TaskQueue& operator*() const { return loop_; }
-  TaskQueue* operator->() const { return &loop_; }
-
-private:
-  TaskQueue& loop_;
-};
-
 // In a debug build: aborts with the name of `operation` when another thread than the loop's may be at work here.
-void checkThreadSlow(const TaskQueue& loop, const char* operation);
-inline void checkThread(const TaskQueue& loop, const char* operation) {
+void checkThreadSlow(const LoopCore& loop, const char* operation);
+inline void checkThread(const LoopCore& loop, const char* operation) {
   if (!loop.onLoopThread()) [[unlikely]] {
     checkThreadSlow(loop, operation);
   }
@@ -120,17 +104,17 @@ public:
 
   // `name`: of the primitive, for messages, constant. `left(owner)`: called after a waiter was cancelled: it may be
   // the turn of those behind it.
-  WaitList(TaskQueue& loop, const char* name, void* owner, void (*left)(void* owner))
+  WaitList(LoopCore& loop, const char* name, void* owner, void (*left)(void* owner))
       : loop_(loop), name_(name), owner_(owner), left_(left) {}
-  WaitList(TaskQueue& loop, const char* name) : WaitList(loop, name, nullptr, [](void*) {}) {}
+  WaitList(LoopCore& loop, const char* name) : WaitList(loop, name, nullptr, [](void*) {}) {}
   // One whose waiters get items, by hand(): a waiter whose future is dropped leaves the line. `left`: called also when
   // an item has come back, and nobody waits for it.
   struct OfItems {};
-  WaitList(TaskQueue& loop, const char* name, OfItems /*tag*/, void* owner, void (*left)(void* owner))
+  WaitList(LoopCore& loop, const char* name, OfItems /*tag*/, void* owner, void (*left)(void* owner))
       : WaitList(loop, name, owner, left) {
     has_items_ = true;
   }
-  WaitList(TaskQueue& loop, const char* name, OfItems tag) : WaitList(loop, name, tag, nullptr, [](void*) {}) {}
+  WaitList(LoopCore& loop, const char* name, OfItems tag) : WaitList(loop, name, tag, nullptr, [](void*) {}) {}
   WaitList(const WaitList&) = delete;
   WaitList& operator=(const WaitList&) = delete;
   ~WaitList() {
@@ -280,7 +264,7 @@ private:
     left_(owner_);
   }
 
-  TaskQueue& loop_;  // kept by the primitive
+  LoopCore& loop_;  // kept by the primitive
   const char* const name_;
   void* const owner_;
   void (*const left_)(void* owner);

@@ -1,17 +1,18 @@
-#include "nuncio/event/task_queue.h"
+#include "nuncio/event/internal/loop_core.h"
 
 #include <bit>
 #include <chrono>
 #include <utility>
 
 #include "nuncio/common/mutex.h"
+#include "nuncio/event/dispatcher.h"
 #include "nuncio/event/post_handle.h"
 #include "source/common/fork.h"
 
 namespace nuncio {
 
 // What other threads need.
-struct TaskQueue::Remote final : ForkAware {
+struct LoopCore::Remote final : ForkAware {
   // A visit that another thread was on at a fork goes on for ever in the child.
   explicit Remote(const PostHandle& handle) : ForkAware(&lock), posts(handle) { watchForks(); }
   ~Remote() override { unwatchForks(); }
@@ -45,7 +46,7 @@ class PostedTask {
 public:
   using TriviallyRelocatable = void;
 
-  PostedTask(TaskQueue& queue, Task& task) : queue_(&queue), task_(&task) {}
+  PostedTask(LoopCore& queue, Task& task) : queue_(&queue), task_(&task) {}
   PostedTask(PostedTask&& other) noexcept : queue_(other.queue_), task_(std::exchange(other.task_, nullptr)) {}
   PostedTask& operator=(PostedTask&&) = delete;
   ~PostedTask() {
@@ -57,29 +58,20 @@ public:
   void operator()() { std::exchange(task_, nullptr)->runTask(); }
 
 private:
-  TaskQueue* queue_;
+  LoopCore* queue_;
   Task* task_;
 };
 
 }  // namespace
 
-TaskQueue* TaskQueue::create(const PostHandle& posts, Dispatcher& dispatcher, bool simulated) {
-  return new TaskQueue(posts, dispatcher, simulated);
-}
+LoopCore::LoopCore(const PostHandle& posts, bool simulated)
+    : remote_(new Remote(posts)),
+      in_place_batch_(simulated ? kMaxInPlaceSimulated : kInPlacePerLook),
+      in_place_left_(in_place_batch_) {}
 
-TaskQueue::TaskQueue(const PostHandle& posts, Dispatcher& dispatcher, bool simulated)
-    : in_place_batch_(simulated ? kMaxInPlaceSimulated : kInPlacePerLook),
-      in_place_left_(in_place_batch_),
-      dispatcher_(&dispatcher),
-      remote_(new Remote(posts)) {}
+LoopCore::~LoopCore() { delete remote_; }
 
-TaskQueue::~TaskQueue() {
-  small_.clear();
-  large_.clear();
-  delete remote_;
-}
-
-uint64_t TaskQueue::threadNumber() {
+uint64_t LoopCore::threadNumber() {
   static std::atomic<uint64_t> threads{0};
   if (thread_ == 0) {
     thread_ = threads.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -87,9 +79,15 @@ uint64_t TaskQueue::threadNumber() {
   return thread_;
 }
 
-void TaskQueue::bindToThread() { owner_.store(threadNumber(), std::memory_order_relaxed); }
+void LoopCore::bindToThread() {
+  const uint64_t here = threadNumber();
+  bound_.store(here, std::memory_order_relaxed);
+  if (!ended()) {  // else who visits it owns it meanwhile
+    owner_.store(here, std::memory_order_relaxed);
+  }
+}
 
-bool TaskQueue::renewInPlace() {
+bool LoopCore::renewInPlace() {
   if (in_place_batch_ == kMaxInPlaceSimulated) {  // without a look at the clock, so that each run is the same
     in_place_left_ = 0;
     return false;
@@ -102,7 +100,7 @@ bool TaskQueue::renewInPlace() {
   return in_place_left_ != 0;
 }
 
-bool TaskQueue::postTask(Task& task) {
+bool LoopCore::postTask(Task& task) {
   PostCb posted{PostedTask(*this, task)};
   if (remote_->posts.tryPost(posted)) {
     return true;
@@ -120,7 +118,7 @@ bool TaskQueue::postTask(Task& task) {
   return true;
 }
 
-void* TaskQueue::takeReserved() noexcept {
+void* LoopCore::takeReserved() noexcept {
   uint32_t used = remote_->reserve_used.load(std::memory_order_relaxed);
   int index;
   do {
@@ -133,7 +131,7 @@ void* TaskQueue::takeReserved() noexcept {
   return &remote_->reserve[index];
 }
 
-bool TaskQueue::giveReserved(void* memory) noexcept {
+bool LoopCore::giveReserved(void* memory) noexcept {
   const std::size_t offset = reinterpret_cast<uintptr_t>(memory) - reinterpret_cast<uintptr_t>(remote_->reserve);
   if (offset >= sizeof(remote_->reserve)) {
     return false;
@@ -142,20 +140,20 @@ bool TaskQueue::giveReserved(void* memory) noexcept {
   return true;
 }
 
-void TaskQueue::runLate() {
+void LoopCore::runLate() {
   for (Task* late = remote_->takeLate(); late != nullptr; late = remote_->takeLate()) {
     late->runTask();
   }
 }
 
-void TaskQueue::deliver(Task& task) noexcept {
+void LoopCore::deliver(Task& task) noexcept {
   if (!postTask(task) && enter(&task)) {
     task.refuseTask();
     leave();
   }
 }
 
-bool TaskQueue::enter(Task* brought) {
+bool LoopCore::enter(Task* brought) {
   const MutexLock lock(remote_->lock);
   if (remote_->visited) {
     if (brought != nullptr) {
@@ -169,7 +167,7 @@ bool TaskQueue::enter(Task* brought) {
   return true;
 }
 
-void TaskQueue::leave() {
+void LoopCore::leave() {
   for (Task* late = nullptr;;) {
     while (!empty() || !pending_.empty()) {
       if (!empty()) {
@@ -192,7 +190,7 @@ void TaskQueue::leave() {
   releaseShared();
 }
 
-bool TaskQueue::shutdownRound() {
+bool LoopCore::shutdownRound() {
   if (ended()) {
     return false;
   }
@@ -224,7 +222,7 @@ bool TaskQueue::shutdownRound() {
   return any;
 }
 
-bool TaskQueue::endShutdown(bool force) {
+bool LoopCore::endShutdown(bool force) {
   {
     const MutexLock lock(remote_->lock);
     if (!remote_->late.empty() && !force) {
@@ -233,7 +231,7 @@ bool TaskQueue::endShutdown(bool force) {
     if (!ended()) {
       owner_.store(kNoThread, std::memory_order_relaxed);
       references_.fetch_add(std::exchange(local_references_, 0), std::memory_order_relaxed);  // kOpen is there still
-      ended_.store(true, std::memory_order_release);
+      life_.store(Life::Ended, std::memory_order_release);
     }
   }
   if (force && enter(nullptr)) {  // what came last is refused by a visit
@@ -242,17 +240,34 @@ bool TaskQueue::endShutdown(bool force) {
   return true;
 }
 
-void TaskQueue::dispatcherGone() {
-  dispatcher_ = nullptr;
+LoopCore::Detached::Detached(Dispatcher& mock) : loop_(*new LoopCore(PostHandle(), /*simulated=*/false)) {
+  loop_.setDispatcher(&mock);
+  loop_.bindToThread();
+}
+
+LoopCore::Detached::~Detached() {
+  loop_.beginShutdown();
+  while (loop_.shutdownRound()) {
+  }
+  loop_.endShutdown(/*force=*/true);
+  loop_.dispatcherGone();
+}
+
+void LoopCore::dispatcherGone() {
+  if (dispatcher_ != nullptr) {
+    dispatcher_ = nullptr;
+  }
   if (references_.fetch_sub(kOpen, std::memory_order_acq_rel) == kOpen) {
     delete this;
   }
 }
 
-void TaskQueue::releaseShared() {
+void LoopCore::releaseShared() {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
     delete this;
   }
 }
+
+LoopRef::LoopRef(Dispatcher& dispatcher) : LoopRef(dispatcher.loop()) {}
 
 }  // namespace nuncio

@@ -3,11 +3,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <utility>
 
 #include "nuncio/common/linked_list.h"
+#include "nuncio/event/internal/block_pool.h"
 
 namespace nuncio {
 
@@ -47,31 +46,38 @@ protected:
   ~PendingOperation() { unlink(); }
 };
 
-// TaskQueue: what futures need of a loop: a queue of tasks that costs a few nanoseconds and no allocation, and a list
-// of what is pending, so that nothing is left waiting for a loop that is gone. An iteration runs tasks in the order in
-// which they were added, those added meanwhile included, within the limits of DispatcherOptions.
+// LoopCore: what futures need of a loop: a queue of tasks that costs a few nanoseconds and no allocation, a list of
+// what is pending, so that nothing is left waiting for a loop that is gone, and which thread it is that may touch them.
+// An iteration runs tasks in the order in which they were added, those added meanwhile included, within the limits of
+// DispatcherOptions.
 //
-// When the loop has ended, what waits for an answer from another thread is still there (see deliver()). From then on
-// the threads that have to do with it visit the loop one at a time, and "the loop's thread" is the one that does.
+// A loop's life: Open; Closing, while it shuts down; Ended. When it has ended, what waits for an answer from another
+// thread is still there (see deliver()). From then on the threads that have to do with it visit the loop one at a time,
+// and "the loop's thread" is the one that does.
 //
-// Threads: the loop's, unless said otherwise. Lifetime: counted; the dispatcher and what is pending on it share it.
-class TaskQueue {
+// Threads: the loop's, unless said otherwise. Lifetime: counted; the dispatcher, its handles and what is pending on it
+// share it.
+class LoopCore {
 public:
-  // `posts` and `dispatcher` may be those of a mock. `simulated`: the dispatcher's time does not pass by itself.
-  static TaskQueue* create(const PostHandle& posts, Dispatcher& dispatcher, bool simulated = false);
-
-  TaskQueue(const TaskQueue&) = delete;
-  TaskQueue& operator=(const TaskQueue&) = delete;
+  // By the last reference, and nobody else.
+  virtual ~LoopCore();
+  LoopCore(const LoopCore&) = delete;
+  LoopCore& operator=(const LoopCore&) = delete;
 
   // Whether the calling thread is the loop's. Any thread; false before the loop first ran, and when it has ended, but
   // for who visits it then.
   bool onLoopThread() const { return owner_.load(std::memory_order_relaxed) == thread_; }
 
-  // The queue of the loop that runs on this thread; null when none does. Any thread.
-  static TaskQueue* current() { return current_; }
+  // The loop that runs on this thread, of nested runs the innermost; null when none does. Any thread.
+  static LoopCore* current() { return current_; }
 
   // Continuations that run in place do so while the stack is above this address. 0 where no loop runs.
   static uintptr_t stackFloor() { return stack_floor_; }
+
+  // Null once the dispatcher is gone, and before it is there.
+  Dispatcher* dispatcher() const { return dispatcher_; }
+
+  // --- Tasks.
 
   // Queues `task`, which may be waiting (see addWaiting), or queued already.
   void add(Task& task) {
@@ -96,6 +102,26 @@ public:
   // wait for each other, in a circle.
   void addWaiting(Task& task) { waiting_.add(task); }
 
+  void addPending(PendingOperation& operation) { pending_.add(operation); }
+  // One that has been abandoned, and is done only when it is answered.
+  void addUnanswered(PendingOperation& operation) { unanswered_.add(operation); }
+
+  // Whether one more continuation of a ready future may run in place: for no longer than half a millisecond an
+  // iteration in all (looking at the clock for every 256th), or in simulated time, where a run is to be the same each
+  // time, so many of them.
+  bool spendInPlace() {
+    if (in_place_left_ > 1) [[likely]] {
+      --in_place_left_;
+      return true;
+    }
+    return in_place_left_ == 1 && renewInPlace();
+  }
+
+  // For what belongs to the loop's futures.
+  BlockPool& blocks() { return blocks_; }
+
+  // --- From other threads.
+
   // Runs `task` on the loop's thread, or refuses it there while it shuts down. False when the loop is gone for good:
   // then it does neither. Any thread.
   bool postTask(Task& task);
@@ -107,7 +133,7 @@ public:
   // once the loop has ended any other, one at a time. `loop` may be null: then every thread may. Any thread.
   class Visit {
   public:
-    explicit Visit(TaskQueue* loop) : loop_(loop) {
+    explicit Visit(LoopCore* loop) : loop_(loop) {
       if (loop != nullptr && !loop->onLoopThread()) [[unlikely]] {
         admitted_ = loop->ended() && loop->enter(nullptr);
         entered_ = admitted_;
@@ -124,7 +150,7 @@ public:
     bool admitted() const { return admitted_; }
 
   private:
-    TaskQueue* const loop_;
+    LoopCore* const loop_;
     bool admitted_ = true;
     bool entered_ = false;
   };
@@ -136,30 +162,14 @@ public:
   // False when it is not of the reserve.
   bool giveReserved(void* memory) noexcept;
 
-  void addPending(PendingOperation& operation) { pending_.add(operation); }
-  // One that has been abandoned, and is done only when it is answered.
-  void addUnanswered(PendingOperation& operation) { unanswered_.add(operation); }
+  // --- Life.
 
   // Shutting down, or gone: continuations do not run any more.
-  bool closing() const { return closing_; }
+  bool closing() const { return life_.load(std::memory_order_relaxed) != Life::Open; }
 
   // The loop is gone for good: what was pending has been abandoned, but for what waits for the answer of another
   // thread; and postTask() returns false. Any thread.
-  bool ended() const { return ended_.load(std::memory_order_acquire); }
-
-  // Null once the dispatcher is gone.
-  Dispatcher* dispatcher() const { return dispatcher_; }
-
-  // Whether one more continuation of a ready future may run in place: for no longer than half a millisecond an
-  // iteration in all (looking at the clock for every 256th), or in simulated time, where a run is to be the same each
-  // time, so many of them.
-  bool spendInPlace() {
-    if (in_place_left_ > 1) [[likely]] {
-      --in_place_left_;
-      return true;
-    }
-    return in_place_left_ == 1 && renewInPlace();
-  }
+  bool ended() const { return life_.load(std::memory_order_acquire) == Life::Ended; }
 
   // Counted references; the loop's own thread counts without atomics. Any thread.
   void retain() {
@@ -176,42 +186,37 @@ public:
       releaseShared();
     }
   }
-  // The same, on the loop's thread.
+  // The same, on the loop's thread, or before it first ran on the one that is to run it.
   void retainHere() {
-    if (!closing_) [[likely]] {
+    if (!closing()) [[likely]] {
       ++local_references_;
     } else {
       references_.fetch_add(1, std::memory_order_relaxed);
     }
   }
   void releaseHere() {
-    if (!closing_) [[likely]] {
+    if (!closing()) [[likely]] {
       --local_references_;
     } else {
       releaseShared();
     }
   }
 
-  // Memory in two sizes, from malloc and kept for reuse; null without memory.
-  static constexpr std::size_t kSmallBytes = 256;
-  static constexpr std::size_t kLargeBytes = 1024;
-  void* allocateSmall() { return small_.take(kSmallBytes); }
-  void* allocateLarge() { return large_.take(kLargeBytes); }
-  void freeSmall(void* memory) { small_.give(memory); }
-  void freeLarge(void* memory) { large_.give(memory); }
-
-  // For the dispatcher, in this order.
-  void bindToThread();
-  void beginIteration() {
-    in_place_left_ = in_place_batch_;
-    in_place_until_ = 0;
+  // Whether the thread that ran or shut down the loop last is the calling one, or none has yet. Any thread.
+  bool boundHere() const {
+    const uint64_t bound = bound_.load(std::memory_order_relaxed);  // a thread always sees its own store
+    return bound == kNoThread || bound == thread_;
   }
-  // The loop was woken: runs what came when there was no memory for a post.
-  void runLate();
+
+  // A loop without a dispatcher of ours, for a mock of one: its tasks are run by the mock's owner. Bound to the thread
+  // that makes it; when this is destroyed, it is shut down. Threads: that one.
+  class Detached;
+
+  // Makes a loop the one that runs on this thread. For the dispatcher; and for tests, which are a part of its run then.
   class Running {
   public:
-    explicit Running(TaskQueue* queue) : outer_(current_), outer_floor_(stack_floor_) {
-      current_ = queue;
+    explicit Running(LoopCore* loop) : outer_(current_), outer_floor_(stack_floor_) {
+      current_ = loop;
       stack_floor_ = reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) - kStackBytes;
     }
     ~Running() {
@@ -222,60 +227,45 @@ public:
     Running& operator=(const Running&) = delete;
 
   private:
-    TaskQueue* const outer_;
+    LoopCore* const outer_;
     const uintptr_t outer_floor_;
   };
+
+protected:
+  // The dispatcher has a share in it, until dispatcherGone(). `posts` may be no dispatcher's, as those of a mock.
+  // `simulated`: the dispatcher's time does not pass by itself.
+  LoopCore(const PostHandle& posts, bool simulated);
+  void setDispatcher(Dispatcher* dispatcher) { dispatcher_ = dispatcher; }
+  static void setCurrent(LoopCore* loop) { current_ = loop; }
+
+  // In this order.
+  void bindToThread();
+  void beginIteration() {
+    in_place_left_ = in_place_batch_;
+    in_place_until_ = 0;
+  }
+  // The loop was woken: runs what came when there was no memory for a post.
+  void runLate();
   void beginShutdown() {
-    if (!closing_) {
+    if (!closing()) {
       bindToThread();
-      closing_ = true;
+      life_.store(Life::Closing, std::memory_order_relaxed);
     }
   }
   // Abandons what is pending, and runs all tasks; true when there were any.
   bool shutdownRound();
   // From now on postTask() returns false. Does nothing and returns false when another round is needed, unless `force`.
   bool endShutdown(bool force);
-  // The dispatcher is gone, and does not refer to this any more.
+  // The dispatcher is gone, and does not refer to this any more. May free this.
   void dispatcherGone();
 
-private:
-  class FreeList {
-  public:
-    void* take(std::size_t bytes) {
-      if (first_ == nullptr) {
-        return std::malloc(bytes);
-      }
-      --count_;
-      return std::exchange(first_, first_->next);
-    }
-    void give(void* memory) {
-      if (count_ == kLimit) {
-        std::free(memory);
-        return;
-      }
-      ++count_;
-      first_ = ::new (memory) Free{first_};
-    }
-    void clear() {
-      while (first_ != nullptr) {
-        std::free(std::exchange(first_, first_->next));
-      }
-    }
+  void releaseShared();
 
-  private:
-    struct Free {
-      Free* next;
-    };
-    static constexpr std::size_t kLimit = 1024;
-    Free* first_ = nullptr;
-    std::size_t count_ = 0;
-  };
+private:
   friend class EndingScope;
   struct Remote;
+  enum class Life : uint8_t { Open, Closing, Ended };
 
-  TaskQueue(const PostHandle& posts, Dispatcher& dispatcher, bool simulated);
-  ~TaskQueue();
-  void releaseShared();
   // Begins a visit. False when another thread is on one: it sees to `brought`, which may be null.
   bool enter(Task* brought);
   // Does what has come of the visit, and what others have brought meanwhile, and ends it. May free this.
@@ -292,34 +282,66 @@ private:
   // Counts threads that ran a loop, since addresses and ids of threads are used again; 0: it never did.
   static constexpr uint64_t kNoThread = ~uint64_t{0};
   static inline thread_local constinit uint64_t thread_ = 0;
-  static inline thread_local constinit TaskQueue* current_ = nullptr;
+  static inline thread_local constinit LoopCore* current_ = nullptr;
   static inline thread_local constinit uintptr_t stack_floor_ = 0;
 
-  // While the dispatcher lives; much more than there can be references.
+  // References are biased (Choi, Shull and Torrellas, "Biased Reference Counting", PACT 2018): the loop's thread counts
+  // its own without atomics, in local_references_, which is added when the loop ends. Until the dispatcher is gone
+  // references_ is higher by this, much more than there can be references, so that it is never taken for the last one.
   static constexpr int64_t kOpen = int64_t{1} << 40;
 
-  LinkedList<Task> tasks_;
+  // What other threads read, apart from what the loop's writes at each task.
+  alignas(64) std::atomic<uint64_t> owner_{kNoThread};  // relaxed: a thread always sees its own store
+  std::atomic<uint64_t> bound_{kNoThread};              // the same
+  std::atomic<Life> life_{Life::Open};                  // Ended is released, after the last of what was pending
+  Dispatcher* dispatcher_ = nullptr;
+  Remote* const remote_;  // owned
+
+  // What they write. Released and acquired, as counts of owners are.
+  alignas(64) std::atomic<int64_t> references_{kOpen};
+
+  // What the loop's thread alone has to do with.
+  alignas(64) LinkedList<Task> tasks_;
   LinkedList<Task> ending_;
   LinkedList<Task> waiting_;
   LinkedList<PendingOperation> pending_;
   LinkedList<PendingOperation> unanswered_;
   uint32_t ending_scopes_ = 0;  // that are open, nested
   const uint32_t in_place_batch_;
-  uint32_t in_place_left_;      // before the next look at the clock; 0: no more in this iteration
-  int64_t in_place_until_ = 0;  // steady_clock's nanoseconds; 0: not looked at yet
-  bool closing_ = false;
+  uint32_t in_place_left_;        // before the next look at the clock; 0: no more in this iteration
+  int64_t in_place_until_ = 0;    // steady_clock's nanoseconds; 0: not looked at yet
   int64_t local_references_ = 0;  // what references_ lacks
-  FreeList small_;
-  FreeList large_;
+  BlockPool blocks_;
+};
 
-  // What other threads read, apart from what this one writes at each task.
-  alignas(64) std::atomic<uint64_t> owner_{kNoThread};  // relaxed: a thread always sees its own store
-  std::atomic<bool> ended_{false};                      // released after the last of what was pending
-  Dispatcher* dispatcher_;
-  Remote* const remote_;  // owned
+class LoopCore::Detached {
+public:
+  explicit Detached(Dispatcher& mock);
+  ~Detached();
+  Detached(const Detached&) = delete;
+  Detached& operator=(const Detached&) = delete;
 
-  // What they write. Released and acquired, as counts of owners are.
-  alignas(64) std::atomic<int64_t> references_{kOpen};
+  LoopCore& operator*() const { return loop_; }
+  LoopCore* operator->() const { return &loop_; }
+
+private:
+  LoopCore& loop_;
+};
+
+// LoopRef: a share of a loop. Threads: any, one at a time.
+class LoopRef {
+public:
+  explicit LoopRef(Dispatcher& dispatcher);
+  explicit LoopRef(LoopCore& loop) : loop_(loop) { loop_.retain(); }
+  LoopRef(const LoopRef&) = delete;
+  LoopRef& operator=(const LoopRef&) = delete;
+  ~LoopRef() { loop_.release(); }
+
+  LoopCore& operator*() const { return loop_; }
+  LoopCore* operator->() const { return &loop_; }
+
+private:
+  LoopCore& loop_;
 };
 
 }  // namespace nuncio

@@ -2,20 +2,20 @@
 
 namespace nuncio {
 
-class TaskQueue;
+class LoopCore;
 
-// What has been asked to stop ends before this does: runs the tasks that TaskQueue::addEnding() gathers meanwhile, and
+// What has been asked to stop ends before this does: runs the tasks that LoopCore::addEnding() gathers meanwhile, and
 // those that they cause. One within another does the same at once while the stack is not deep; deeper, it leaves them
 // to the outermost. On the loop's thread.
 class EndingScope {
 public:
-  explicit EndingScope(TaskQueue& loop) noexcept;
+  explicit EndingScope(LoopCore& loop) noexcept;
   ~EndingScope();
   EndingScope(const EndingScope&) = delete;
   EndingScope& operator=(const EndingScope&) = delete;
 
 private:
-  TaskQueue& loop_;
+  LoopCore& loop_;
 };
 
 }  // namespace nuncio
