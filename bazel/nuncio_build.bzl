@@ -56,16 +56,45 @@ def nuncio_cc_library(name, srcs = [], hdrs = [], deps = [], copts = [], visibil
         **kwargs
     )
 
-def nuncio_cc_test(name, srcs, deps = [], copts = [], size = "small", **kwargs):
+def _run_on_libevent_impl(ctx):
+    executable = ctx.actions.declare_file(ctx.label.name)
+    ctx.actions.symlink(output = executable, target_file = ctx.executable.program, is_executable = True)
+    return [
+        DefaultInfo(executable = executable, runfiles = ctx.attr.program[DefaultInfo].default_runfiles),
+        testing.TestEnvironment({"NUNCIO_BACKEND": "libevent"}),
+    ]
+
+_run_on_libevent_test = rule(
+    doc = "A test program that is built already, run with dispatchers of BackendKind::Libevent.",
+    implementation = _run_on_libevent_impl,
+    attrs = {"program": attr.label(cfg = "target", executable = True, mandatory = True)},
+    test = True,
+)
+
+# Where a test runs: on Linux's backend alone, or as <name>_libevent on libevent's too. See BackendKind. The tags are for
+# configurations in which not all of the second runs are worth their time.
+ONLY_LINUX = None
+BOTH_BACKENDS = ["libevent"]
+BOTH_BACKENDS_WITH_THREADS = ["libevent_with_threads"]
+
+def nuncio_cc_test(name, srcs, deps = [], copts = [], size = "small", backends = ONLY_LINUX, tags = [], **kwargs):
     """A GoogleTest program (gtest, gmock and main() are linked)."""
     native.cc_test(
         name = name,
         size = size,
         srcs = srcs,
         copts = _copts(copts),
-        deps = deps + ["@googletest//:gtest_main"],
+        tags = tags,
+        deps = deps + ["@googletest//:gtest_main"] + ([] if backends == ONLY_LINUX else ["//:libevent_backend"]),
         **kwargs
     )
+    if backends != ONLY_LINUX:
+        _run_on_libevent_test(
+            name = name + "_libevent",
+            size = size,
+            program = ":" + name,
+            tags = tags + backends,
+        )
 
 def nuncio_cc_tests(names, deps, **kwargs):
     """GoogleTest programs that need the same: <name>.cc each."""

@@ -17,7 +17,10 @@ def nuncio_dependencies():
     _system_library(
         name = "libevent",
         package = "libevent-dev",
-        libraries = {"libevent": ["libevent_core", "libevent_pthreads"]},
+        libraries = {
+            "libevent": ["libevent_core"],
+            "libevent_pthreads": ["libevent_core", "libevent_pthreads"],
+        },
         # libevent_pthreads.pc asks for the all-in-one libevent.so as well: a second copy of what libevent_core.so holds.
         omit = ["-levent"],
     )
