@@ -9,9 +9,9 @@ void Children::addStarting(Child& child, bool& ended) noexcept {
   ++running_;
 }
 
-void Children::list(Child& child, Future<void>&& stage) noexcept {
+void Children::list(Child& child, Future<void>&& end) noexcept {
   child.ended_ = nullptr;
-  child.stage_ = std::move(stage);
+  child.end_ = std::move(end);
   listed_.add(child);
 }
 
@@ -22,7 +22,7 @@ void Children::remove(Child& child) noexcept {
   }
   if (!child.asked_) {
     child.unlink();
-    std::move(child.stage_).detach();
+    std::move(child.end_).detach();
   }
 }
 
@@ -34,11 +34,11 @@ void Children::cancelAll() noexcept {
   cancelling_ = true;
   while (!listed_.empty()) {
     Child& child = listed_.first();
-    Future<void> stage = std::move(child.stage_);
+    Future<void> end = std::move(child.end_);
     remove(child);
     child.asked_ = true;
-    stage.cancel();
-    std::move(stage).detach();
+    end.cancel();
+    std::move(end).detach();
   }
   cancelling_ = false;
 }

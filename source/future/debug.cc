@@ -71,7 +71,7 @@ std::string traceNode(const Node* node) {
   }
   const LoopCore::Visit visit(node->loop_);
   if (!visit.admitted()) {
-    return "(its stages are another thread's)\n";
+    return "(what it waits for is another thread's)\n";
   }
   std::string trace;
   std::size_t lines = 0;

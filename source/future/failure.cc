@@ -36,7 +36,7 @@ Failure& keptAt(int index) noexcept {
   static Failures failures{{
       Failure(makeStatus(StatusCode::kCancelled, "the future was cancelled")),
       Failure(makeStatus(StatusCode::kCancelled, "the future's dispatcher has been shut down")),
-      Failure(makeStatus(StatusCode::kResourceExhausted, "no memory for a stage of a future")),
+      Failure(makeStatus(StatusCode::kResourceExhausted, "no memory for a continuation")),
       Failure(makeStatus(StatusCode::kFailedPrecondition, "the future was moved from, or never made")),
       Failure(makeStatus(StatusCode::kFailedPrecondition,
                          "waiting for a future on a dispatcher's thread would block it; use then() or co_await")),

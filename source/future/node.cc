@@ -6,31 +6,11 @@
 #include "absl/status/status.h"
 
 #include "nuncio/event/dispatcher.h"
-#include "nuncio/future/internal/origin.h"
+#include "nuncio/future/internal/promise_core.h"
 #include "source/future/hand_over.h"
 
 namespace nuncio::future_internal {
 namespace {
-
-void freeBlock(Block* block) noexcept {
-  LoopCore* const loop = block->loop;
-  if (loop == nullptr || !loop->onLoopThread()) {
-    std::free(block);
-    if (loop != nullptr) {
-      loop->release();
-    }
-    return;
-  }
-  const uint32_t pooled_size = !loop->closing() ? block->size : 0;
-  if (pooled_size == BlockPool::kSmallBytes) {
-    loop->blocks().freeSmall(block);
-  } else if (pooled_size == BlockPool::kLargeBytes) {
-    loop->blocks().freeLarge(block);
-  } else {
-    std::free(block);
-  }
-  loop->releaseHere();
-}
 
 void dropHere(Node& node, bool quiet) noexcept {
   node.set(quiet ? kDropped | kQuiet : kDropped);
@@ -82,26 +62,37 @@ Node* findCircle(LinkedList<Task>& waiting) noexcept {
 
 void Node::free() noexcept {
   Block& block = blockOf(*this);
-  if (offset_ != kBlockHeader || block.origin == nullptr) {
+  const bool core = block.core != nullptr && offset_ == kBlockHeader;
+  if (!core) {
     destroy();
   }
-  if (--block.nodes != 0) {
-    return;
+  if (--block.nodes == 0 && (block.core == nullptr || block.core->consumerLeaves())) {
+    freeBlock(block);
   }
-  if (block.origin != nullptr) {
-    if (!block.origin->consumerGone()) {
-      return;
-    }
-    // Not origin->node(), which has to be looked for: the block's first node stands behind its header.
-    reinterpret_cast<Node*>(reinterpret_cast<std::byte*>(&block) + kBlockHeader)->destroy();
-  }
-  freeBlock(&block);
 }
 
-void freeOrigin(Node& node) noexcept {
-  Block& block = blockOf(node);
-  node.destroy();
-  freeBlock(&block);
+void freeBlock(Block& block) noexcept {
+  if (block.core != nullptr) {
+    // The first node; not core->node(), which would have to be looked for.
+    reinterpret_cast<Node*>(reinterpret_cast<std::byte*>(&block) + kBlockHeader)->destroy();
+  }
+  LoopCore* const loop = block.loop;
+  if (loop == nullptr || !loop->onLoopThread()) {
+    std::free(&block);
+    if (loop != nullptr) {
+      loop->release();
+    }
+    return;
+  }
+  const uint32_t pooled_size = !loop->closing() ? block.size : 0;
+  if (pooled_size == BlockPool::kSmallBytes) {
+    loop->blocks().freeSmall(&block);
+  } else if (pooled_size == BlockPool::kLargeBytes) {
+    loop->blocks().freeLarge(&block);
+  } else {
+    std::free(&block);
+  }
+  loop->releaseHere();
 }
 
 void* allocateNode(Node* neighbour, LoopCore* loop, uint32_t size, uint16_t* offset) noexcept {
@@ -142,7 +133,7 @@ void* allocateNode(Node* neighbour, LoopCore* loop, uint32_t size, uint16_t* off
 void giveBackNode(void* memory, uint16_t offset) noexcept {
   Block* const block = reinterpret_cast<Block*>(static_cast<std::byte*>(memory) - offset);
   if (--block->nodes == 0) {
-    freeBlock(block);
+    freeBlock(*block);
   }
 }
 
@@ -223,7 +214,7 @@ bool Node::endFutileWaits(LinkedList<Task>& waiting) noexcept {
   for (const Node* const first = waits; !waits->mayGoWithout();) {
     waits = waits->consumer();
     if (waits == first) {
-      return false;  // it goes through a promise, which ends it: see OriginBase::endFutileWait()
+      return false;  // it goes through a promise, which ends it: see PromiseCoreBase::endFutileWait()
     }
   }
   reportCircle(*waits);

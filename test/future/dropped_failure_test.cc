@@ -424,7 +424,7 @@ TEST_F(AsyncTraceTest, OnAForeignThreadSaysThatItIsOne) {
   Future<int> future = promise.future(*dispatcher_);
   std::string trace;
   std::thread([&] { trace = asyncTrace(future); }).join();
-  EXPECT_EQ(trace, "(its stages are another thread's)\n");
+  EXPECT_EQ(trace, "(what it waits for is another thread's)\n");
   std::move(future).detach();
 }
 

@@ -27,7 +27,7 @@ namespace nuncio {
 
 struct DroppedFailure {
   absl::Status status;
-  std::source_location place;  // where the future's last stage was made
+  std::source_location place;  // where the future was made
 };
 
 class NoDroppedFailures {

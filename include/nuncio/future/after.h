@@ -30,7 +30,8 @@ namespace nuncio {
 //
 // Cancelling the result cancels what it waits for, `future` or what f returned, and it is done when that has ended.
 //
-// Threads: as Future's methods; f runs on the dispatcher's. Cost: a few stages, a promise, a timer and an allocation.
+// Threads: as Future's methods; f runs on the dispatcher's. Cost: a few continuations, a promise, a timer and an
+// allocation.
 template <class T, class Rep, class Period, class F>
 Future<T> after(Future<T>&& future, std::chrono::duration<Rep, Period> delay, F&& f,
                 std::source_location place = std::source_location::current()) {
@@ -41,12 +42,12 @@ Future<T> after(Future<T>&& future, std::chrono::duration<Rep, Period> delay, F&
   if (nanoseconds.count() < 0) {
     return future_internal::endWith(std::move(future), future_internal::negativeDuration(nanoseconds), place);
   }
-  Access::settle(future);
+  Access::takeIfDone(future);
   LoopCore* const loop = Access::loop(future);
   if (Access::node(future) == nullptr) {
     return std::move(future);
   }
-  std::shared_ptr<Future<T>> pending;  // shared by the two stages below
+  std::shared_ptr<Future<T>> pending;  // shared by the two continuations below
   try {
     pending = std::make_shared<Future<T>>();
   } catch (const std::bad_alloc&) {

@@ -49,8 +49,8 @@ struct AsyncScopeOptions {
 // that are left to stop, and does not wait; they may outlive it while another dispatcher has not answered, so that a
 // child must own what it uses there. Those who wait for join() then fail with Cancelled when all have ended. A
 // dispatcher that shuts down ends them all.
-// Cost: a child that is pending a stage and an allocation, both freed when it ends; spawning and ending take constant
-// time, whatever the number of children. A ready one allocates nothing.
+// Cost: a child that is pending a continuation and an allocation, both freed when it ends; spawning and ending take
+// constant time, whatever the number of children. A ready one allocates nothing.
 class AsyncScope {
 public:
   explicit AsyncScope(Dispatcher& dispatcher, AsyncScopeOptions options = {});

@@ -22,11 +22,11 @@ std::string traceNode(const Node* node);
 
 }  // namespace future_internal
 
-// The stages that `future` waits for, the innermost last, a line each: what kind of stage, and where it was made; for a
-// coroutine, where it first waited, and where it waits now. What one with several inputs waits for is indented. Empty
-// when the future is ready, or none. Ends at a promise, also at one that a stage of another dispatcher holds, and after
-// 1,000 lines, saying how many there were not room for. On the thread of the future's dispatcher: the stages are its
-// own. Elsewhere it says only that.
+// What `future` waits for, the innermost last, a line each: what it is, and where it was made; for a coroutine, where
+// it first waited, and where it waits now. What one with several inputs waits for is indented. Empty when the future is
+// ready, or none. Ends at a promise, also at one that a continuation of another dispatcher holds, and after 1,000
+// lines, saying how many there were not room for. On the thread of the future's dispatcher, whose own all this is.
+// Elsewhere it says only that.
 template <class T>
 std::string asyncTrace(const Future<T>& future) {
   return future_internal::traceNode(future_internal::Access::node(future));

@@ -8,7 +8,7 @@
 namespace nuncio {
 
 // What becomes of the failure of a future that was dropped: neither handled nor given to detach(). `place`: where the
-// future's last stage was made. Any thread.
+// future was made. Any thread.
 using DroppedFailureHandler = std::function<void(const absl::Status& status, const std::source_location& place)>;
 
 // Sets the handler, and returns the one before; null: the default, which logs a warning. For tests, mostly; see

@@ -9,8 +9,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "nuncio/future/internal/continuation.h"
 #include "nuncio/future/internal/node.h"
-#include "nuncio/future/internal/stage.h"
 #include "nuncio/future/internal/traits.h"
 #include "nuncio/future/try.h"
 
@@ -32,8 +32,8 @@
 // all that is pending on it. A dropped future goes on; when it fails, other than with Cancelled, that is logged with
 // the place where it was made, unless it was detached.
 //
-// Cost: a ready future allocates nothing; a pending stage about 80 bytes of a block that it shares with its neighbours.
-// Header cost: this one includes neither abseil nor the dispatcher; include those to use them.
+// Cost: a ready future allocates nothing; a pending continuation takes about 80 bytes of a block that it shares with
+// its neighbours. Header cost: this one includes neither abseil nor the dispatcher; include those to use them.
 //
 // Threads: a Future's methods may be called on any thread, by one at a time; elsewhere than on its dispatcher's thread
 // they send it a task. docs/futures.md is a tour.
@@ -52,7 +52,7 @@ class [[nodiscard]] Future {
   template <class U>
   friend class future_internal::InPlaceOut;
   template <class U, class Op>
-  friend class future_internal::Stage;
+  friend class future_internal::Continuation;
   friend struct future_internal::Access;
 
 public:
@@ -87,7 +87,7 @@ public:
   bool isReady() const { return result_.ready() || doneHere(); }
   // The result. Only when it is ready.
   const Try<T>& result() & {
-    settle();
+    takeIfDone();
     return result_;
   }
 
@@ -237,9 +237,9 @@ private:
 
   future_internal::WaitResult waitFor(int64_t nanoseconds);
 
-  // settle() for a function: an item stays where it is when that has to wait its turn: from there it goes back when
+  // takeIfDone() for a function: an item stays where it is when that has to wait its turn: from there it goes back when
   // nobody looks at it.
-  void settleForFunction() {
+  void takeForFunction() {
     if (!pending()) {
       return;
     }
@@ -250,7 +250,7 @@ private:
         takeFromNode();
       }
     } else {
-      settleElsewhere();
+      takeElsewhere();
     }
   }
   bool doneHere() const {
@@ -262,7 +262,7 @@ private:
   }
 
   // Takes the result from a node that is done.
-  void settle() {
+  void takeIfDone() {
     if (!pending()) {
       return;
     }
@@ -272,10 +272,10 @@ private:
         takeFromNode();
       }
     } else {
-      settleElsewhere();
+      takeElsewhere();
     }
   }
-  [[gnu::noinline]] void settleElsewhere() {
+  [[gnu::noinline]] void takeElsewhere() {
     const LoopCore::Visit visit(node()->loop_);
     if (visit.admitted() && node()->has(future_internal::kDone)) {
       takeFromNode();
@@ -325,7 +325,7 @@ private:
   }
 
   [[gnu::noinline]] Try<T> getLater() {
-    settle();
+    takeIfDone();
     if (result_.ready()) {
       releaseLoop();
       return takeReady();
@@ -340,7 +340,7 @@ private:
   [[gnu::noinline]] Future<typename Op::Result> chainLater(Op op, std::source_location place) {
     using U = typename Op::Result;
     const bool asked = result_.ready();  // whether it may run in place: it may not
-    settleForFunction();
+    takeForFunction();
     if (result_.ready()) {
       if (loop_ == nullptr && LoopCore::current() != nullptr) {  // so that it has to wait its turn
         loop_ = LoopCore::current();
@@ -357,16 +357,16 @@ private:
     if (!Op::kRunsWhenCancelled && node()->loop_->ended()) {
       return failure<U>(Reason::LoopGone, place);
     }
-    future_internal::ResultNode<U>* const stage = future_internal::makeStage<T>(*node(), place, std::move(op));
-    if (stage == nullptr) {
+    future_internal::ResultNode<U>* const next = future_internal::makeContinuation<T>(*node(), place, std::move(op));
+    if (next == nullptr) {
       return failure<U>(Reason::NoMemory, place);
     }
-    if (!future_internal::attach(*node(), *stage)) {
-      stage->free();
+    if (!future_internal::attach(*node(), *next)) {
+      next->free();
       return failure<U>(Reason::NoMemory, place);
     }
     takeNode();
-    return Future<U>(stage);
+    return Future<U>(next);
   }
 
   // A future that failed, in place of one whose result nobody takes now.
@@ -395,7 +395,7 @@ private:
     if (pending() && node()->loop_ == &loop) {  // also when it is done: nobody has looked at its result
       return std::move(*this);
     }
-    settle();
+    takeIfDone();
     if (result_.ready()) {
       loop.retain();
       releaseLoop();

@@ -17,8 +17,8 @@ namespace nuncio {
 // goes on; at once when the future is ready. Hold several in a std::tuple. It is moved in before it is kept: what the
 // work refers to must not move with it, so hold a pointer to that.
 //
-// Threads: as Future's methods. Cost: as ensure(), a stage. Without memory for that the result is ResourceExhausted,
-// and the object is destroyed, though the work goes on.
+// Threads: as Future's methods. Cost: as ensure(), a continuation. Without memory for that the result is
+// ResourceExhausted, and the object is destroyed, though the work goes on.
 template <class Object, class T>
 Future<T> holdWhile(Object object, Future<T>&& future, std::source_location place = std::source_location::current()) {
   return std::move(future).ensure([object = std::move(object)] {}, place);

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "nuncio/future/future.h"
-#include "nuncio/future/internal/origin.h"
+#include "nuncio/future/internal/promise_core.h"
 #include "nuncio/future/semi_future.h"
 
 namespace nuncio {
@@ -26,18 +26,25 @@ namespace nuncio {
 template <class T>
 class [[nodiscard]] Promise {
   friend struct future_internal::Access;
-  using Origin = future_internal::Origin<T>;
+  using Core = future_internal::PromiseCore<T>;
 
 public:
   // Without memory: a promise whose sets return false, and whose future fails with ResourceExhausted.
-  explicit Promise(std::source_location place = std::source_location::current())
-      : origin_(pack(future_internal::makeNode<Origin>(nullptr, nullptr, place))) {}
-  Promise(Promise&& other) noexcept : origin_(other.origin_.load(std::memory_order_relaxed)) { other.origin_ = 0; }
+  explicit Promise(std::source_location place = std::source_location::current()) {
+    Core* const core = future_internal::makeNode<Core>(nullptr, nullptr, place);
+    core_.store(core, std::memory_order_relaxed);
+    future_ = core != nullptr ? core : noMemory();
+  }
+  Promise(Promise&& other) noexcept
+      : core_(other.core_.load(std::memory_order_relaxed)), future_(std::exchange(other.future_, nullptr)) {
+    other.core_.store(nullptr, std::memory_order_relaxed);
+  }
   Promise& operator=(Promise&& other) noexcept {
     if (this != &other) {
       breakPromise();
-      origin_.store(other.origin_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-      other.origin_.store(0, std::memory_order_relaxed);
+      core_.store(other.core_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      other.core_.store(nullptr, std::memory_order_relaxed);
+      future_ = std::exchange(other.future_, nullptr);
     }
     return *this;
   }
@@ -45,16 +52,16 @@ public:
 
   // The future. Once; a second one fails with FailedPrecondition.
   SemiFuture<T> semiFuture() {
-    Origin* const origin = retrieve();
-    return origin != nullptr ? SemiFuture<T>(origin) : SemiFuture<T>(noFuture());
+    Core* const core = takeFuture();
+    return core != nullptr ? SemiFuture<T>(core) : SemiFuture<T>(noFuture());
   }
   // The same on a dispatcher; cheaper than semiFuture().via(dispatcher) on its thread.
   Future<T> future(Dispatcher& dispatcher) {
-    Origin* const origin = retrieve();
-    if (origin == nullptr) {
+    Core* const core = takeFuture();
+    if (core == nullptr) {
       return Future<T>(noFuture());
     }
-    return future_internal::bound(*origin, future_internal::loopOf(dispatcher), /*shared=*/false);
+    return future_internal::bound(*core, future_internal::loopOf(dispatcher), /*shared=*/false);
   }
 
   template <class V = future_internal::Stored<T>>
@@ -71,17 +78,12 @@ public:
   bool setStatus(const absl::Status& status) { return setTry(Try<T>(status)); }
   bool setException(std::exception_ptr exception) { return setTry(Try<T>(std::move(exception))); }
   bool setTry(Try<T>&& result) {
-    const uintptr_t seen = origin_.load(std::memory_order_relaxed);
-    if (seen == 0 || (seen & kSettled) != 0) {
+    // Who takes the pointer settles. (Looked at first, since an exchange locks a cache line.)
+    if (core_.load(std::memory_order_relaxed) == nullptr) {
       return false;
     }
-    // Who takes the pointer settles. One that has not given its future away stays with it.
-    const bool stays = (seen & kNotRetrieved) != 0;
-    const uintptr_t taken = origin_.exchange(stays ? seen | kSettled : 0, std::memory_order_acq_rel);
-    if (taken == 0 || (taken & kSettled) != 0) {
-      return false;
-    }
-    return future_internal::settle(*unpack(taken), std::move(result), stays);
+    Core* const core = core_.exchange(nullptr, std::memory_order_acq_rel);
+    return core != nullptr && future_internal::settle(*core, std::move(result));
   }
   // Settles with what `f` returns or throws.
   template <class F>
@@ -96,7 +98,7 @@ public:
   // once this is settled.
   template <class F>
   void onCancel(F&& f) {
-    class Handler final : public future_internal::OriginBase::CancelHandler {
+    class Handler final : public future_internal::PromiseCoreBase::CancelHandler {
     public:
       explicit Handler(F&& function) : f_(std::forward<F>(function)) {}
       future_internal::Node* cancelled(const future_internal::Failure* reason, LoopCore* /*here*/) override {
@@ -111,74 +113,51 @@ public:
     private:
       std::decay_t<F> f_;
     };
-    if (Origin* const origin = open(); origin != nullptr) {
-      origin->onCancel(new Handler(std::forward<F>(f)));
+    if (Core* const core = unsettled(); core != nullptr) {
+      core->onCancel(new Handler(std::forward<F>(f)));
     }
   }
 
   // Whether nobody wants the answer any more (the future was cancelled or dropped, or its dispatcher is gone), or it
   // was given: there is no use in working on it.
   bool done() const {
-    const Origin* const origin = open();
-    return origin == nullptr || !origin->wanted();
+    const Core* const core = unsettled();
+    return core == nullptr || !core->seen().wanted();
   }
 
 private:
-  static constexpr uintptr_t kSettled = 1;       // but not retrieved
-  static constexpr uintptr_t kNotRetrieved = 2;  // its future
-  static constexpr uintptr_t kNoMemory = 4 | kSettled;
+  // In place of the future of a promise that was made without memory.
+  static Core* noMemory() { return reinterpret_cast<Core*>(1); }  // NOLINT(performance-no-int-to-ptr): a mark
 
-  static uintptr_t pack(Origin* origin) {
-    return origin != nullptr ? reinterpret_cast<uintptr_t>(origin) | kNotRetrieved : kNoMemory;
-  }
-  static Origin* unpack(uintptr_t packed) {
-    return reinterpret_cast<Origin*>(packed & ~(kSettled | kNotRetrieved));  // NOLINT(performance-no-int-to-ptr): tags
-  }
-  // Null when it is settled.
-  Origin* open() const {
-    const uintptr_t packed = origin_.load(std::memory_order_relaxed);
-    return (packed & kSettled) == 0 ? unpack(packed) : nullptr;
-  }
-
-  Origin* retrieve() {
-    const uintptr_t packed = origin_.load(std::memory_order_relaxed);
-    if ((packed & kNotRetrieved) == 0) {
-      return nullptr;
-    }
-    if ((packed & kSettled) != 0) {  // this has nothing more to do with it
-      origin_.store(0, std::memory_order_relaxed);
-      unpack(packed)->producerGone();
-    } else {
-      origin_.store(packed & ~kNotRetrieved, std::memory_order_relaxed);
-    }
-    return unpack(packed);
-  }
+  Core* unsettled() const { return core_.load(std::memory_order_relaxed); }
+  // Null when there is none any more, or never was.
+  Core* takeFuture() { return future_ != noMemory() ? std::exchange(future_, nullptr) : nullptr; }
   Try<T> noFuture() const {
     using future_internal::Reason;
-    return future_internal::failed<T>(origin_.load(std::memory_order_relaxed) == kNoMemory ? Reason::NoMemory
-                                                                                           : Reason::Retrieved);
+    return future_internal::failed<T>(future_ == noMemory() ? Reason::NoMemory : Reason::Retrieved);
   }
 
   void breakPromise() {
-    const uintptr_t packed = origin_.load(std::memory_order_relaxed);
-    if (packed == 0 || packed == kNoMemory) {
-      return;
-    }
-    origin_.store(0, std::memory_order_relaxed);
-    Origin& origin = *unpack(packed);
-    if ((packed & kNotRetrieved) != 0) {
-      future_internal::freeOrigin(origin);
-      return;
-    }
-    if (origin.takesResult()) {
-      Try<T> broken = Try<T>::fromFailure(future_internal::brokenPromise(origin.place_));
-      future_internal::settle(origin, std::move(broken), /*stays=*/false);
-    } else if (origin.producerGone()) {
-      future_internal::freeOrigin(origin);
+    Core* const core = core_.load(std::memory_order_relaxed);
+    core_.store(nullptr, std::memory_order_relaxed);
+    Core* const future = takeFuture();
+    if (core == nullptr) {
+      if (future != nullptr) {
+        future->dropUnbound(/*quiet=*/true);
+      }
+    } else if (future != nullptr) {  // nobody else has ever had it
+      future_internal::freeBlock(future_internal::blockOf(*core));
+    } else if (!core->seen().late()) {
+      settle(*core, Try<T>::fromFailure(future_internal::brokenPromise(core->place_)));
+    } else {
+      core->producerLeaves();
     }
   }
 
-  std::atomic<uintptr_t> origin_;  // acquired and released by sets, of which one wins; else relaxed
+  // Two shares of one object: the producer's, until it is settled, acquired and released by sets, of which one wins,
+  // and else relaxed; and the consumer's, until the future is taken.
+  std::atomic<Core*> core_;
+  Core* future_;
 };
 
 static_assert(sizeof(Promise<int>) <= 16);

@@ -34,8 +34,8 @@ namespace nuncio {
 // T moves without throwing. A race that was moved from may be assigned to, or destroyed. Threads: the dispatcher's
 // only; the futures are brought to it. Lifetime: its destructor asks those that have not come to stop, and does not
 // wait for them; who waits for next() then gets Cancelled when all have ended. What was not read is destroyed; its
-// failures are not logged. Cost: a future that is added a stage and an allocation, a next()
-// a block of the loop's pool; all take constant time.
+// failures are not logged. Cost: a future that is added a continuation and an allocation, a next() a
+// block of the loop's pool; all take constant time.
 template <class T>
 class [[nodiscard]] Race {
 public:

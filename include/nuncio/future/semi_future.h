@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "nuncio/future/future.h"
-#include "nuncio/future/internal/origin.h"
+#include "nuncio/future/internal/promise_core.h"
 
 namespace nuncio {
 
@@ -29,24 +29,24 @@ public:
   explicit SemiFuture(Try<T>&& result, std::source_location place = std::source_location::current()) noexcept
       : result_(std::move(result)), place_(place) {}
   SemiFuture(SemiFuture&& other) noexcept
-      : result_(std::move(other.result_)), place_(other.place_), origin_(std::exchange(other.origin_, nullptr)) {}
+      : result_(std::move(other.result_)), place_(other.place_), core_(std::exchange(other.core_, nullptr)) {}
   SemiFuture& operator=(SemiFuture&& other) noexcept {
     if (this != &other) {
       drop(false);
       result_ = std::move(other.result_);
       place_ = other.place_;
-      origin_ = std::exchange(other.origin_, nullptr);
+      core_ = std::exchange(other.core_, nullptr);
     }
     return *this;
   }
   ~SemiFuture() { drop(false); }
 
-  bool valid() const { return result_.ready() || origin_ != nullptr; }
+  bool valid() const { return result_.ready() || core_ != nullptr; }
   // Whether the result is there.
-  bool isReady() const { return result_.ready() || (origin_ != nullptr && origin_->done()); }
+  bool isReady() const { return result_.ready() || (core_ != nullptr && core_->seen().done()); }
   // The result. Only when it is ready.
   const Try<T>& result() & {
-    settle();
+    takeIfDone();
     return result_;
   }
 
@@ -56,8 +56,8 @@ public:
   // As Future's. Where the result comes from a promise, that learns of it on this thread before cancel() returns; where
   // it comes from another future, from submit() or a coroutine, the result comes when these have ended.
   void cancel() {
-    if (origin_ != nullptr) {
-      origin_->stopUnbound(nullptr);
+    if (core_ != nullptr) {
+      core_->stopUnbound(nullptr);
     }
   }
   void detach() && { drop(true); }
@@ -66,7 +66,7 @@ public:
   Try<T> get() && {
     switch (waitFor(-1)) {
       case future_internal::WaitResult::Ready:
-        settle();
+        takeIfDone();
         return std::move(result_);
       case future_internal::WaitResult::OnLoop:
         drop(true);
@@ -84,61 +84,56 @@ public:
   }
 
 private:
-  explicit SemiFuture(future_internal::Origin<T>* origin) noexcept : origin_(origin) {}
+  explicit SemiFuture(future_internal::PromiseCore<T>* core) noexcept : core_(core) {}
 
-  // Takes the result from an origin that has it.
-  void settle() {
-    if (origin_ != nullptr && origin_->done()) {
-      future_internal::Origin<T>& origin = *std::exchange(origin_, nullptr);
-      place_ = origin.place_;
-      result_ =
-          origin.stopped() ? future_internal::failed<T>(future_internal::Reason::Cancelled) : std::move(origin.result_);
-      if (origin.dropUnbound(true)) {
-        future_internal::freeOrigin(origin);
-      }
+  // Takes the result from a core that has it.
+  void takeIfDone() {
+    if (core_ != nullptr && core_->seen().done()) {
+      future_internal::PromiseCore<T>& core = *std::exchange(core_, nullptr);
+      place_ = core.place_;
+      result_ = core.seen().stopped() ? future_internal::failed<T>(future_internal::Reason::Cancelled)
+                                      : std::move(core.result_);
+      core.dropUnbound(/*quiet=*/true);
     }
   }
 
   Future<T> viaLoop(LoopCore& loop) && {
-    settle();
+    takeIfDone();
     if (result_.ready()) {
       loop.retain();
       return Future<T>(std::move(result_), &loop, place_);
     }
-    if (origin_ == nullptr) {
+    if (core_ == nullptr) {
       return Future<T>();
     }
-    return future_internal::bound(*std::exchange(origin_, nullptr), loop, /*shared=*/true);
+    return future_internal::bound(*std::exchange(core_, nullptr), loop, /*shared=*/true);
   }
 
   future_internal::WaitResult waitFor(int64_t nanoseconds) {
     if (isReady()) {
       return future_internal::WaitResult::Ready;
     }
-    if (origin_ == nullptr) {
+    if (core_ == nullptr) {
       return future_internal::WaitResult::Invalid;
     }
     if (LoopCore::current() != nullptr) {
       return future_internal::WaitResult::OnLoop;
     }
-    return origin_->wait(nanoseconds) ? future_internal::WaitResult::Ready : future_internal::WaitResult::Timeout;
+    return core_->wait(nanoseconds) ? future_internal::WaitResult::Ready : future_internal::WaitResult::Timeout;
   }
 
   void drop(bool quiet) {
-    if (origin_ != nullptr) {
-      future_internal::Origin<T>& origin = *std::exchange(origin_, nullptr);
-      if (origin.dropUnbound(quiet)) {
-        future_internal::freeOrigin(origin);
-      }
+    if (core_ != nullptr) {
+      std::exchange(core_, nullptr)->dropUnbound(quiet);
     } else if (!quiet && result_.failed()) {
       future_internal::reportDropped(result_.failure(), place_);
     }
     result_.reset();
   }
 
-  Try<T> result_;                                 // when it is ready
-  std::source_location place_;                    // as well
-  future_internal::Origin<T>* origin_ = nullptr;  // until then
+  Try<T> result_;                                    // when it is ready
+  std::source_location place_;                       // as well
+  future_internal::PromiseCore<T>* core_ = nullptr;  // until then
 };
 
 }  // namespace nuncio

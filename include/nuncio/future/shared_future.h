@@ -17,7 +17,7 @@
 namespace nuncio {
 namespace future_internal {
 
-// What the copies of a SharedFuture share, and the stage that will bring the result.
+// What the copies of a SharedFuture share, and the continuation that will bring the result.
 template <class T>
 class SharedState {
 public:
@@ -78,7 +78,7 @@ public:
                                                                    : Reason::NoMemory));
   }
 
-  // The stage that will settle this.
+  // The continuation that will settle this.
   void setSource(Future<void>&& source) {
     has_source_.store(true, std::memory_order_relaxed);
     const NoFork no_fork;
@@ -195,7 +195,7 @@ public:
       return;
     }
     if (future.isReady()) {
-      future_internal::Access::settle(future);
+      future_internal::Access::takeIfDone(future);
       state_->settle(future_internal::Access::takeResult(future));
       return;
     }
@@ -231,7 +231,7 @@ public:
   }
 
 private:
-  std::shared_ptr<State> state_;  // shared by the copies, and by the stage that will bring the result
+  std::shared_ptr<State> state_;  // shared by the copies, and by the continuation that will bring the result
   future_internal::Reason why_invalid_ = future_internal::Reason::Invalid;
 };
 

@@ -22,7 +22,7 @@
 // down. Without memory for the timer they fail with ResourceExhausted.
 //
 // Threads: as Future's methods. Called on another thread than the dispatcher's, the time counts from when that thread
-// gets to it. Cost: a stage and a timer.
+// gets to it. Cost: a continuation and a timer.
 namespace nuncio {
 
 // Done after `delay`. 0: in the next iteration. Any thread.

@@ -146,7 +146,7 @@ public:
     if (coroutine_.cancelled) {
       return false;  // it does not look at what it would get
     }
-    Access::settle(future_);
+    Access::takeIfDone(future_);
     return Access::node(future_) == nullptr;  // ready, or no future
   }
 
@@ -159,7 +159,7 @@ public:
     loop_ = coroutine_.loop;
     if (Access::node(future_) != nullptr && Access::loop(future_) != loop_) {
       future_ = Access::viaLoop(std::move(future_), *loop_);
-      Access::settle(future_);
+      Access::takeIfDone(future_);
     }
     ResultNode<T>* const upstream = Access::takeNode(future_);
     if (upstream == nullptr) {

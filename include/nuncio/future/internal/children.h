@@ -28,7 +28,7 @@ protected:
 private:
   friend class Children;
 
-  Future<void> stage_;     // what waits for its end, and is cancelled to stop it; none once it was
+  Future<void> end_;       // what waits for its end, and is cancelled to stop it; none once it was
   bool* ended_ = nullptr;  // while it is starting: to be told
   bool asked_ = false;
 };
@@ -72,15 +72,15 @@ public:
     const Busy busy(*this);
     bool ended = false;
     addStarting(child, ended);
-    Future<void> stage = Access::viaLoop(std::move(future), *loop_).then(EndOfChild<T, C>(child), place);
+    Future<void> end = Access::viaLoop(std::move(future), *loop_).then(EndOfChild<T, C>(child), place);
     if (ended) {
       return;  // in place
     }
-    if (stage.isReady()) {  // its function was not taken
-      Try<T> failure = Try<T>::failureOf(std::move(stage).get());
+    if (end.isReady()) {  // its function was not taken
+      Try<T> failure = Try<T>::failureOf(std::move(end).get());
       child.ended(&failure);
     } else {
-      list(child, std::move(stage));
+      list(child, std::move(end));
     }
   }
 
@@ -120,7 +120,7 @@ protected:
 
 private:
   void addStarting(Child& child, bool& ended) noexcept;
-  void list(Child& child, Future<void>&& stage) noexcept;
+  void list(Child& child, Future<void>&& end) noexcept;
   void freeIfUnused() noexcept;
 
   const LoopRef loop_;

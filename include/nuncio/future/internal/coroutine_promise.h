@@ -188,8 +188,8 @@ private:
       auto away = std::make_unique<Away>(node_->place_);
       Access::linkNew(away->promise);
       Future<T> inner = Access::viaLoop(away->promise.semiFuture(), *node_->loop_);
-      ResultNode<T>* const origin = Access::takeNode(inner);
-      if (origin == nullptr) {
+      ResultNode<T>* const answer = Access::takeNode(inner);
+      if (answer == nullptr) {
         std::move(inner).detach();
         throw std::bad_alloc();
       }
@@ -198,8 +198,8 @@ private:
       home.state = nullptr;
       home.unlink();
       state_.node = nullptr;
-      state_.home = origin;
-      attachHere(*origin, home);
+      state_.home = answer;
+      attachHere(*answer, home);
     }
     link_.cut();  // it cannot be reached on its way
     state_.setLoop(&loop);

@@ -6,7 +6,8 @@
 #include <utility>
 
 #include "nuncio/future/future.h"
-#include "nuncio/future/internal/origin.h"
+#include "nuncio/future/internal/cancel_link.h"
+#include "nuncio/future/internal/promise_core.h"
 #include "nuncio/future/internal/thread_wait.h"
 
 // What future.h declares and needs promises and semi-futures for.
@@ -49,8 +50,8 @@ struct Access {
   }
   // Takes the result of a node that is done, on the loop's thread.
   template <class T>
-  static void settle(Future<T>& future) {
-    future.settle();
+  static void takeIfDone(Future<T>& future) {
+    future.takeIfDone();
   }
   template <class T>
   static Try<T> takeResult(Future<T>& future) {
@@ -71,28 +72,28 @@ struct Access {
   // Whether the promise's future was cancelled.
   template <class T>
   static bool stopped(const Promise<T>& promise) {
-    const Origin<T>* const origin = promise.open();
-    return origin == nullptr || origin->stopped();
+    const PromiseCore<T>* const core = promise.unsettled();
+    return core == nullptr || core->seen().stopped();
   }
   // Settled, or moved from.
   template <class T>
   static bool spent(const Promise<T>& promise) {
-    return promise.open() == nullptr;
+    return promise.unsettled() == nullptr;
   }
   // The node of the promise's future, when that is bound.
   template <class T>
   static Node* boundNode(const Promise<T>& promise) {
-    Origin<T>* const origin = promise.open();
-    return origin != nullptr ? origin->boundNode() : nullptr;
+    PromiseCore<T>* const core = promise.unsettled();
+    return core != nullptr ? core->boundNode() : nullptr;
   }
   // From now on the promise's future waits for the answer also when it is cancelled; `handler` asks for that, and runs
   // no function of users. It may be null.
   template <class T>
-  static void link(Promise<T>& promise, OriginBase::CancelHandler* handler) {
-    if (Origin<T>* const origin = promise.open(); origin != nullptr) {
-      origin->setLinked();
+  static void link(Promise<T>& promise, PromiseCoreBase::CancelHandler* handler) {
+    if (PromiseCore<T>* const core = promise.unsettled(); core != nullptr) {
+      core->link();
       if (handler != nullptr) {
-        origin->onCancel(handler);
+        core->onCancel(handler);
       }
     } else {
       delete handler;
@@ -101,8 +102,8 @@ struct Access {
   // The same without a handler, for a promise whose future nobody else has yet.
   template <class T>
   static void linkNew(Promise<T>& promise) {
-    if (Origin<T>* const origin = promise.open(); origin != nullptr) {
-      origin->startLinked();
+    if (PromiseCore<T>* const core = promise.unsettled(); core != nullptr) {
+      core->linkNew();
     }
   }
 };
@@ -121,24 +122,22 @@ Node* Fulfil<T>::consumer() const noexcept {
   return Access::boundNode(promise);
 }
 
-// The future of `origin`, which has none yet, on `loop`. `shared`: see bind().
+// The future of the promise of `core`, which has none yet, on `loop`. `shared`: see bind().
 template <class T>
-[[gnu::always_inline]] inline Future<T> bound(Origin<T>& origin, LoopCore& loop, bool shared) {
-  if (origin.bind(loop, shared)) [[likely]] {
-    return Access::future<T>(&origin);
+[[gnu::always_inline]] inline Future<T> bound(PromiseCore<T>& core, LoopCore& loop, bool shared) {
+  if (core.bind(loop, shared)) [[likely]] {
+    return Access::future<T>(&core);
   }
-  const std::source_location place = origin.place_;
-  origin.stopUnbound(nullptr);
-  if (origin.dropUnbound(/*quiet=*/true)) {
-    freeOrigin(origin);
-  }
+  const std::source_location place = core.place_;
+  core.stopUnbound(nullptr);
+  core.dropUnbound(/*quiet=*/true);
   return Future<T>(failed<T>(Reason::NoMemory), place);
 }
 
 // Asks `future` to stop, and gives `failure` (whose reference it takes) when that has ended.
 template <class T>
 Future<T> endWith(Future<T>&& future, Failure* failure, const std::source_location& place) {
-  Access::settle(future);
+  Access::takeIfDone(future);
   ResultNode<T>* const upstream = Access::node(future);
   PassNode<T>* const pass =
       upstream != nullptr ? makeNode<PassNode<T>>(nullptr, upstream->loop_, place, failure, true) : nullptr;
@@ -180,13 +179,13 @@ Future<T> onLoop(SemiFuture<T>&& inner, LoopCore* loop) {
 
 template <class T, class Op>
 template <class AnyFuture>
-void Stage<T, Op>::future(AnyFuture&& inner) noexcept {
+void Continuation<T, Op>::future(AnyFuture&& inner) noexcept {
   Future<U> here = future_internal::onLoop(std::forward<AnyFuture>(inner), this->loop_);
   if (holdsItem(here, this->loop_)) {
     inner_ = Access::takeNode(here);
     return;
   }
-  Access::settle(here);
+  Access::takeIfDone(here);
   if (here.isReady() || !here.valid()) {
     this->result_ = here.valid() ? Access::takeResult(here) : failed<U>(Reason::Invalid);
   } else {
@@ -195,7 +194,7 @@ void Stage<T, Op>::future(AnyFuture&& inner) noexcept {
 }
 template <class T, class Op>
 template <class AnyFuture>
-auto Stage<T, Op>::onLoop(AnyFuture&& inner) noexcept {
+auto Continuation<T, Op>::onLoop(AnyFuture&& inner) noexcept {
   return future_internal::onLoop(std::forward<AnyFuture>(inner), this->loop_);
 }
 
@@ -221,7 +220,7 @@ auto InPlaceOut<U>::onLoop(AnyFuture&& inner) noexcept {
 
 template <class T>
 SemiFuture<T> Future<T>::semi(std::source_location place) && {
-  settle();
+  takeIfDone();
   if (result_.ready()) {
     releaseLoop();
     const std::source_location made = this->place();
@@ -238,7 +237,7 @@ SemiFuture<T> Future<T>::semi(std::source_location place) && {
 
 template <class T>
 void Future<T>::forwardTo(Promise<T>&& promise) && {
-  settle();
+  takeIfDone();
   if (!pending()) {
     releaseLoop();
     promise.setTry(result_.ready() ? takeReady() : future_internal::failed<T>(Reason::Invalid));
@@ -246,24 +245,24 @@ void Future<T>::forwardTo(Promise<T>&& promise) && {
   }
   using future_internal::Access;
   using Op = future_internal::Fulfil<T>;
-  using Stage = future_internal::Stage<T, Op>;
+  using Forward = future_internal::Continuation<T, Op>;
   LoopCore* const loop = node()->loop_;
   Op op{std::move(promise), future_internal::CancelLink()};
-  Stage* const stage = future_internal::makeNode<Stage>(node(), loop, node()->place_, std::move(op));
-  if (stage == nullptr) {
+  Forward* const forward = future_internal::makeNode<Forward>(node(), loop, node()->place_, std::move(op));
+  if (forward == nullptr) {
     // NOLINTNEXTLINE(bugprone-use-after-move): without memory nothing has been moved
     op.promise.setTry(future_internal::failed<T>(Reason::NoMemory));
     drop(true);
     return;
   }
-  stage->set(future_internal::kDropped);  // before a cancel can come
+  forward->set(future_internal::kDropped);  // before a cancel can come
   const auto stop = [](void* target, const future_internal::Failure*) {
-    return static_cast<future_internal::Node*>(static_cast<Stage*>(target));
+    return static_cast<future_internal::Node*>(static_cast<Forward*>(target));
   };
-  Access::link(stage->op().promise, stage->op().link.connect(*loop, stage, stop));
-  if (!future_internal::attach(*node(), *stage)) {
-    stage->op().promise.setTry(future_internal::failed<T>(Reason::NoMemory));
-    stage->free();
+  Access::link(forward->op().promise, forward->op().link.connect(*loop, forward, stop));
+  if (!future_internal::attach(*node(), *forward)) {
+    forward->op().promise.setTry(future_internal::failed<T>(Reason::NoMemory));
+    forward->free();
     drop(true);
     return;
   }

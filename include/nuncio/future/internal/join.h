@@ -239,7 +239,7 @@ Future<typename Policy::Result> join(LoopCore& loop, std::size_t count, Policy&&
 // Takes an input as far as that can be done without a node: brings it to `loop`; true when it is still pending.
 template <class T>
 bool prepareInput(Future<T>& future, LoopCore* loop) {
-  Access::settle(future);
+  Access::takeIfDone(future);
   if (Access::node(future) == nullptr) {
     return false;
   }
@@ -247,7 +247,7 @@ bool prepareInput(Future<T>& future, LoopCore* loop) {
     return true;
   }
   future = Access::viaLoop(std::move(future), *loop);
-  Access::settle(future);
+  Access::takeIfDone(future);
   return Access::node(future) != nullptr;
 }
 

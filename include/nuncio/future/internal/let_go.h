@@ -94,7 +94,7 @@ private:
 // `future` has been asked to stop: done when it has ended.
 template <class T>
 Future<void> endOf(Future<T>&& future, const std::source_location& place) {
-  Access::settle(future);
+  Access::takeIfDone(future);
   ResultNode<T>* const upstream = Access::node(future);
   if (upstream == nullptr) {
     LoopCore* const loop = Access::loop(future);

@@ -20,7 +20,7 @@
 // becomes a task of the loop: completion never recurses, and neither does destruction, since a node is freed when the
 // next one has taken its result. A handle that is used on another thread sends a task to the loop.
 //
-// The one thing that threads share is the node between a Promise and its future: see OriginBase.
+// The one thing that threads share is the node between a Promise and its future: see PromiseCoreBase.
 //
 // Cancelling asks from the outside in, and ends from the inside out. askToStop() walks up from a node to the operation
 // at the top of the chain, and marks what it passes; it runs no function of users. The operation completes, now or, if
@@ -31,17 +31,20 @@
 namespace nuncio::future_internal {
 
 class Failure;
-class OriginBase;
+class PromiseCoreBase;
 class ThreadWait;
 struct Access;
 
-// Memory of nodes: a few of one chain in each. It goes when the last of them does.
+// Memory of nodes: a few of one chain in each. A block goes when all who have a share in it have left: its nodes, which
+// are counted in `nodes` as the one thing that the consumer's side of the chain has; and where the first of them is the
+// core of a promise, the producer's side, which may be another thread. The core is destroyed by who leaves last of
+// these two, any other node when it is freed.
 struct Block {
-  LoopCore* loop;      // shared; null while it belongs to none
-  OriginBase* origin;  // the first node, when it is one
+  LoopCore* loop;         // shared; null while it belongs to none
+  PromiseCoreBase* core;  // a part of the first node; null when that is none of a promise
   uint32_t size;
   uint32_t used;
-  uint32_t nodes;  // that the consumer's side has
+  uint32_t nodes;
 };
 
 enum NodeFlags : uint16_t {
@@ -59,7 +62,8 @@ enum NodeFlags : uint16_t {
   kDelivered = 2048,  // queued, by another thread: it may be in a list that is not the loop thread's
 };
 
-// A stage of a chain. As a task: what it waits for is done. On the loop's thread.
+// Node: what a pending future is: a continuation, a timer, the core of a promise, a place in a line. As a task: what it
+// waits for is done. On the loop's thread.
 class Node : public Task {
 public:
   bool has(uint16_t flags) const { return (flags_ & flags) != 0; }
@@ -100,7 +104,8 @@ public:
   // Its failure, if it failed by itself.
   virtual const Failure* failure() const noexcept { return nullptr; }
 
-  // Frees it at once.
+  // Its consumer's side does not touch it any more. Destroys it, but for a promise's core, whose producer may be there
+  // still; and with the last of its block's nodes frees the block.
   void free() noexcept;
 
   Node* upstream_ = nullptr;    // what it waits for; null for a first node, and when that is done
@@ -111,7 +116,7 @@ public:
   uint16_t flags_ = 0;
   uint8_t phase_ = 0;  // of the derived class
 
-  // Destroys the object, not its memory; for free() and freeOrigin().
+  // Destroys the object, not its memory; for free() and freeBlock().
   virtual void destroy() noexcept = 0;
 
 protected:
@@ -321,6 +326,8 @@ private:
 void* allocateNode(Node* neighbour, LoopCore* loop, uint32_t size, uint16_t* offset) noexcept;
 // Frees it where no node came of it.
 void giveBackNode(void* memory, uint16_t offset) noexcept;
+// Nobody has a share in `block` any more: destroys the core of a promise that is in it. Any thread.
+void freeBlock(Block& block) noexcept;
 
 // Makes a node; null without memory. Throws what its constructor throws.
 template <class N, class... Args>
@@ -345,8 +352,8 @@ N* makeNode(Node* neighbour, LoopCore* loop, const std::source_location& place, 
   node->loop_ = loop;
   node->place_ = place;
   node->offset_ = offset;
-  if constexpr (std::is_base_of_v<OriginBase, N>) {
-    blockOf(*node).origin = node;
+  if constexpr (std::is_base_of_v<PromiseCoreBase, N>) {
+    blockOf(*node).core = node;
   }
   return node;
 }

@@ -7,7 +7,7 @@
 #include "nuncio/future/internal/node.h"
 #include "nuncio/future/internal/traits.h"
 
-// What the functions of then(), thenError() and ensure() make of a result; for stage.h.
+// What the functions of then(), thenError() and ensure() make of a result; for continuation.h.
 namespace nuncio::future_internal {
 
 // An operation takes the Try of what came before to a result. One whose function returns no future has

@@ -10,17 +10,17 @@
 #include "nuncio/future/internal/node.h"
 #include "nuncio/future/internal/operations.h"
 
-// The stages of a chain: what then(), thenError() and ensure() make; for future.h.
+// The continuations of a chain: what then(), thenError() and ensure() make; for future.h.
 namespace nuncio::future_internal {
 
-// Makes a stage from an operation.
+// Makes a continuation from an operation.
 template <class T, class Op>
-class Stage final : public ResultNode<typename Op::Result> {
+class Continuation final : public ResultNode<typename Op::Result> {
 public:
   using U = typename Op::Result;
 
-  explicit Stage(Op&& op) noexcept(std::is_nothrow_move_constructible_v<Op>) : op_(std::move(op)) {}
-  ~Stage() {
+  explicit Continuation(Op&& op) noexcept(std::is_nothrow_move_constructible_v<Op>) : op_(std::move(op)) {}
+  ~Continuation() {
     if (this->phase_ == kWaiting) {
       op_.~Op();
     }
@@ -107,7 +107,7 @@ public:
 private:
   enum Phase : uint8_t { kWaiting, kFinished, kForwarding };
 
-  void destroy() noexcept override { this->~Stage(); }
+  void destroy() noexcept override { this->~Continuation(); }
 
   static constexpr bool kGivesToPromise = requires(const Op& op) { op.consumer(); };
   Node* promisesNode() const noexcept { return this->phase_ == kWaiting ? op_.consumer() : nullptr; }
@@ -130,8 +130,8 @@ private:
     }
   }
 
-  // The function's own future takes the place of this stage, where somebody waits for this already; so that a function
-  // that returns futures for ever does not pile up stages.
+  // The function's own future takes the place of this continuation, where somebody waits for this already; so that a
+  // function that returns futures for ever does not pile up continuations.
   void forward() noexcept {
     ResultNode<U>& inner = *std::exchange(inner_, nullptr);
     if (this->has(kCancelled) && !this->has(kCleansUp)) {
@@ -165,8 +165,8 @@ private:
   ResultNode<U>* inner_ = nullptr;
 };
 
-// A stage with a large function, which has an allocation of its own that is freed when the function ran, while the
-// stage and its neighbours may last.
+// A continuation with a large function, which has an allocation of its own that is freed when the function ran, while
+// the continuation and its neighbours may last.
 template <class Op>
 struct BoxedOp {
   using Result = typename Op::Result;
@@ -190,23 +190,23 @@ struct BoxedOp {
 
   Op* op;  // owned
 };
-inline constexpr std::size_t kMaxOpInStage = 1024;
+inline constexpr std::size_t kMaxOpInContinuation = 1024;
 
 // Null without memory: then `op` is as it was. Throws what moving it throws.
 template <class T, class Op>
-ResultNode<typename Op::Result>* makeStage(Node& upstream, const std::source_location& place, Op&& op) {
-  if constexpr (sizeof(Op) <= kMaxOpInStage) {
-    return makeNode<Stage<T, Op>>(&upstream, upstream.loop_, place, std::forward<Op>(op));
+ResultNode<typename Op::Result>* makeContinuation(Node& upstream, const std::source_location& place, Op&& op) {
+  if constexpr (sizeof(Op) <= kMaxOpInContinuation) {
+    return makeNode<Continuation<T, Op>>(&upstream, upstream.loop_, place, std::forward<Op>(op));
   } else {
     Op* const boxed = new (std::nothrow) Op(std::forward<Op>(op));
     if (boxed == nullptr) {
       return nullptr;
     }
-    return makeNode<Stage<T, BoxedOp<Op>>>(&upstream, upstream.loop_, place, BoxedOp<Op>(boxed));
+    return makeNode<Continuation<T, BoxedOp<Op>>>(&upstream, upstream.loop_, place, BoxedOp<Op>(boxed));
   }
 }
 
-// For an operation that returns a future, and runs without a stage.
+// For an operation that returns a future, and runs without a continuation.
 // `loop` is kept, and goes to the future.
 template <class U>
 class InPlaceOut {
