@@ -12,11 +12,11 @@
 
 namespace nuncio::future_internal {
 
-void* Join::allocateSlots(std::size_t count) noexcept {
-  return count <= SIZE_MAX / sizeof(Slot) ? std::malloc(count * sizeof(Slot)) : nullptr;
+void* Join::allocateInputs(std::size_t count) noexcept {
+  return count <= SIZE_MAX / sizeof(Input) ? std::malloc(count * sizeof(Input)) : nullptr;
 }
 
-void Join::freeSlots(void* slots) noexcept { std::free(slots); }
+void Join::freeInputs(void* inputs) noexcept { std::free(inputs); }
 
 void Join::launch(bool decided) noexcept {
   decided_ = decided;
@@ -31,8 +31,8 @@ void Join::start() noexcept {
   if (!here_) {
     node_.unset(kQueued | kDelivered);
     for (std::size_t i = 0; i < count_; ++i) {
-      if (slots_[i].upstream_ != nullptr) {
-        attachHere(*slots_[i].upstream_, slots_[i]);
+      if (inputs_[i].upstream_ != nullptr) {
+        attachHere(*inputs_[i].upstream_, inputs_[i]);
       }
     }
   }
@@ -59,9 +59,9 @@ void Join::finish() noexcept {
 void Join::askInputs() noexcept {
   node_.phase_ = kStopping;
   for (std::size_t i = 0; i < count_; ++i) {
-    if (slots_[i].upstream_ != nullptr && &slots_[i] != kept_) {
-      slots_[i].set(kEnding);
-      node_.loop_->addEnding(slots_[i]);
+    if (inputs_[i].upstream_ != nullptr && &inputs_[i] != kept_) {
+      inputs_[i].set(kEnding);
+      node_.loop_->addEnding(inputs_[i]);
     }
   }
 }
@@ -79,21 +79,21 @@ void Join::stop(const Failure* reason) noexcept {
   }
 }
 
-void Join::endSlot(Slot& slot) noexcept {
-  const bool has_input = slot.upstream_ != nullptr;  // else it was taken out of a circle
-  if (node_.phase_ == kWaiting) {                    // the loop shuts down
+void Join::endInput(Input& input) noexcept {
+  const bool has_input = input.upstream_ != nullptr;  // else it was taken out of a circle
+  if (node_.phase_ == kWaiting) {                     // the loop shuts down
     node_.set(kNoResult);
     waiting_ -= has_input ? 0 : 1;
     finish();
     return;
   }
-  if (has_input && !slot.upstream_->has(kDone)) {
-    node_.loop_->addWaiting(slot);  // perhaps for itself
-    askToStop(slot.upstream_, reason_);
+  if (has_input && !input.upstream_->has(kDone)) {
+    node_.loop_->addWaiting(input);  // perhaps for itself
+    askToStop(input.upstream_, reason_);
     return;
   }
   if (has_input) {
-    discardInput(slot);
+    discardInput(input);
   }
   if (--waiting_ == 0) {
     node_.phase_ = kFinished;
@@ -103,8 +103,8 @@ void Join::endSlot(Slot& slot) noexcept {
 
 Node* Join::input(std::size_t index) const noexcept {
   for (std::size_t i = 0; i < count_; ++i) {
-    if (slots_[i].upstream_ != nullptr && &slots_[i] != kept_ && index-- == 0) {
-      return slots_[i].upstream_;
+    if (inputs_[i].upstream_ != nullptr && &inputs_[i] != kept_ && index-- == 0) {
+      return inputs_[i].upstream_;
     }
   }
   return nullptr;

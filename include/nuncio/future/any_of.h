@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <tuple>
-#include <utility>
 #include <variant>
 
 #include "nuncio/future/future.h"
@@ -20,31 +19,6 @@
 // They return futures, so then() works on them as well. What they share with collect(), of several dispatchers,
 // cancelling and cost, nuncio/future/collect.h says.
 namespace nuncio {
-namespace future_internal {
-
-// The value, or the failure, of the first.
-template <class... Ts>
-struct AnyOfPolicy {
-  using Result = std::variant<Stored<Ts>...>;
-  static constexpr const char* kKind = "anyOf";
-  static constexpr bool kFirstDecides = true;
-
-  bool done() const { return first.ready(); }
-  template <std::size_t kIndex, class T>
-  void add(Try<T>&& result) {
-    if (result.failed()) {
-      first = Try<Result>::failureOf(std::move(result));
-    } else {
-      first = Try<Result>(Result(std::in_place_index<kIndex>, *std::move(result)));
-    }
-  }
-  void take(Slot& slot, std::size_t index) { takeOneOf<Ts...>(*this, slot, index); }
-  Try<Result> result() { return std::move(first); }
-
-  Try<Result> first;
-};
-
-}  // namespace future_internal
 
 // The value of the first that is done, at the index of its future, or its failure; the losers are cancelled. Of several
 // that are ready already, the one that stands first. The value of a void future is a Unit. collectAny() gives the

@@ -11,16 +11,15 @@
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/join.h"
 
-// collect(), collectAll() and collectAny() for a given number of futures, of the same type or of several; for
-// collect.h, which says what they have in common.
-namespace nuncio {
-namespace future_internal {
+// collect(), collectAll(), collectAny() and anyOf() for a given number of futures, of the same type or of several; for
+// collect.h and any_of.h.
+namespace nuncio::future_internal {
 
 // Takes the result of the input that has `index` among inputs of types Ts, and hands it to policy.add<index>.
 template <class... Ts, class Policy>
-void takeOneOf(Policy& policy, Slot& slot, std::size_t index) {
+void takeOneOf(Policy& policy, Input& input, std::size_t index) {
   [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
-    static_cast<void>(((kIndex == index && (policy.template add<kIndex>(takeInput<Ts>(slot)), true)) || ...));
+    static_cast<void>(((kIndex == index && (policy.template add<kIndex>(takeInput<Ts>(input)), true)) || ...));
   }(std::index_sequence_for<Ts...>());
 }
 
@@ -30,18 +29,18 @@ struct CollectTuplePolicy {
   static constexpr const char* kKind = "collect";
   static constexpr bool kFirstDecides = false;
 
-  bool done() const { return left == 0; }
+  bool done() const { return missing == 0; }
   template <std::size_t kIndex, class T>
   void add(Try<T>&& result) {
     if (result.failed()) {
       failure = Try<Result>::failureOf(std::move(result));
-      left = 0;
+      missing = 0;
     } else {
       std::get<kIndex>(values) = std::move(result);
-      --left;
+      --missing;
     }
   }
-  void take(Slot& slot, std::size_t index) { takeOneOf<Ts...>(*this, slot, index); }
+  void take(Input& input, std::size_t index) { takeOneOf<Ts...>(*this, input, index); }
   Try<Result> result() {
     if (failure.failed()) {
       return std::move(failure);
@@ -51,7 +50,7 @@ struct CollectTuplePolicy {
 
   std::tuple<Try<Ts>...> values;
   Try<Result> failure;
-  std::size_t left = sizeof...(Ts);
+  std::size_t missing = sizeof...(Ts);
 };
 
 template <class... Ts>
@@ -60,17 +59,17 @@ struct CollectAllTuplePolicy {
   static constexpr const char* kKind = "collectAll";
   static constexpr bool kFirstDecides = false;
 
-  bool done() const { return left == 0; }
+  bool done() const { return missing == 0; }
   template <std::size_t kIndex, class T>
   void add(Try<T>&& result) {
     std::get<kIndex>(results) = std::move(result);
-    --left;
+    --missing;
   }
-  void take(Slot& slot, std::size_t index) { takeOneOf<Ts...>(*this, slot, index); }
+  void take(Input& input, std::size_t index) { takeOneOf<Ts...>(*this, input, index); }
   Try<Result> result() { return Try<Result>(std::move(results)); }
 
   Result results;
-  std::size_t left = sizeof...(Ts);
+  std::size_t missing = sizeof...(Ts);
 };
 
 template <class... Ts>
@@ -84,10 +83,32 @@ struct CollectAnyTuplePolicy {
   void add(Try<T>&& result) {
     first.emplace(std::in_place_index<kIndex>, std::move(result));
   }
-  void take(Slot& slot, std::size_t index) { takeOneOf<Ts...>(*this, slot, index); }
+  void take(Input& input, std::size_t index) { takeOneOf<Ts...>(*this, input, index); }
   Try<Result> result() { return Try<Result>(*std::move(first)); }
 
   std::optional<Result> first;
+};
+
+// anyOf(): the value, or the failure, of the first.
+template <class... Ts>
+struct AnyOfPolicy {
+  using Result = std::variant<Stored<Ts>...>;
+  static constexpr const char* kKind = "anyOf";
+  static constexpr bool kFirstDecides = true;
+
+  bool done() const { return first.ready(); }
+  template <std::size_t kIndex, class T>
+  void add(Try<T>&& result) {
+    if (result.failed()) {
+      first = Try<Result>::failureOf(std::move(result));
+    } else {
+      first = Try<Result>(Result(std::in_place_index<kIndex>, *std::move(result)));
+    }
+  }
+  void take(Input& input, std::size_t index) { takeOneOf<Ts...>(*this, input, index); }
+  Try<Result> result() { return std::move(first); }
+
+  Try<Result> first;
 };
 
 template <std::size_t kIndex, class Policy, class T>
@@ -139,30 +160,4 @@ Future<typename Policy::Result> joinEach(Future<Ts>&... futures) {
   return joinTuple<Policy>(std::index_sequence_for<Ts...>(), placeOf(futures...), futures...);
 }
 
-}  // namespace future_internal
-
-// All values. The first failure is the result at once. The value of a void future is a Unit.
-template <class... Ts>
-  requires(sizeof...(Ts) > 0)
-Future<std::tuple<future_internal::Stored<Ts>...>> collect(Future<Ts>... futures) {
-  using Policy = future_internal::CollectTuplePolicy<Ts...>;
-  return future_internal::joinEach<Policy>(futures...);
-}
-
-// All results; never fails, but for being cancelled.
-template <class... Ts>
-  requires(sizeof...(Ts) > 0)
-Future<std::tuple<Try<Ts>...>> collectAll(Future<Ts>... futures) {
-  using Policy = future_internal::CollectAllTuplePolicy<Ts...>;
-  return future_internal::joinEach<Policy>(futures...);
-}
-
-// The first result, value or failure, at the index of its future: std::get<1>(result) is a Try of the second.
-template <class... Ts>
-  requires(sizeof...(Ts) > 0)
-Future<std::variant<Try<Ts>...>> collectAny(Future<Ts>... futures) {
-  using Policy = future_internal::CollectAnyTuplePolicy<Ts...>;
-  return future_internal::joinEach<Policy>(futures...);
-}
-
-}  // namespace nuncio
+}  // namespace nuncio::future_internal

@@ -10,54 +10,54 @@
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/combine.h"
 
-// A node that waits for many; for collect.h. An array of slots, one an input, is all that it allocates beside itself.
+// A node that waits for many; for collect.h. An array of inputs, one an input, is all that it allocates beside itself.
 namespace nuncio::future_internal {
 
 // What waits for one input; its downstream_ is the join. As a task: the input is done, or is to be asked to stop. As
 // large as a cache line, which is worth a twentieth of a collect.
-class Slot final : public Node {
+class Input final : public Node {
 public:
-  explicit Slot(Node& join) { downstream_ = &join; }
+  explicit Input(Node& join) { downstream_ = &join; }
   void runTask() noexcept override { downstream_->inputDone(*this); }
   const char* kind() const noexcept override { return "input"; }
 
 private:
   void destroy() noexcept override {}
 };
-static_assert(sizeof(Slot) <= 64);
+static_assert(sizeof(Input) <= 64);
 
 // What joins of all types have in common. It takes the results of inputs as they come, until they decide its own
-// result. Then it asks the other inputs to stop, and is done when they have ended. Each slot asks as a task of its own,
-// so that joins of joins need no deeper stack; only a result that stays where it is (see keep()) is fetched through as
-// many calls as its type has joins. On the loop's thread, but for add() and launch().
+// result. Then it asks the other inputs to stop, and is done when they have ended. Each input asks as a task of its
+// own, so that joins of joins need no deeper stack; only a result that stays where it is (see keep()) is fetched
+// through as many calls as its type has joins. On the loop's thread, but for add() and launch().
 class Join {
 public:
-  // Memory for slots; null without memory.
-  static void* allocateSlots(std::size_t count) noexcept;
-  static void freeSlots(void* slots) noexcept;
+  // Memory for inputs; null without memory.
+  static void* allocateInputs(std::size_t count) noexcept;
+  static void freeInputs(void* inputs) noexcept;
 
   static constexpr std::size_t kNone = SIZE_MAX;
 
   // Each index once: that of an input, or null for one that has been taken already. All before launch().
   void add(std::size_t index, Node* upstream) noexcept {
-    Slot* const slot = ::new (&slots_[index]) Slot(node_);
-    slot->loop_ = node_.loop_;
-    slot->place_ = node_.place_;
+    Input* const input = ::new (&inputs_[index]) Input(node_);
+    input->loop_ = node_.loop_;
+    input->place_ = node_.place_;
     if (upstream != nullptr) {
       ++waiting_;
       if (here_) {
-        attachHere(*upstream, *slot);
+        attachHere(*upstream, *input);
       } else {
-        slot->upstream_ = upstream;
+        input->upstream_ = upstream;
       }
     }
   }
   // The same for one that is done, and decides: see keep().
   void addKept(std::size_t index, Node* upstream) noexcept {
     add(index, nullptr);
-    slots_[index].upstream_ = upstream;
-    upstream->downstream_ = &slots_[index];
-    keep(slots_[index]);
+    inputs_[index].upstream_ = upstream;
+    upstream->downstream_ = &inputs_[index];
+    keep(inputs_[index]);
   }
   void addInput(std::size_t index, Node* upstream, std::size_t kept) noexcept {
     if (index == kept) {
@@ -70,16 +70,16 @@ public:
   void launch(bool decided) noexcept;
 
   Node& node() const { return node_; }
-  // `take(index)` takes the result of `slot`; true when that decides the result of the node, which it has then.
+  // `take(index)` takes the result of `input`; true when that decides the result of the node, which it has then.
   template <class Take>
-  void slotDone(Slot& slot, Take take) noexcept {
+  void takeWhenDone(Input& input, Take take) noexcept {
     if (node_.phase_ != kWaiting || node_.loop_->closing()) [[unlikely]] {
-      endSlot(slot);
+      endInput(input);
       return;
     }
     --waiting_;
     node_.phase_ = kTaking;  // moving results may run functions of users, which may cancel this
-    const bool decided = take(indexOf(slot));
+    const bool decided = take(indexOf(input));
     node_.phase_ = kWaiting;
     if (node_.has(kCancelled)) [[unlikely]] {
       node_.set(kNoResult);
@@ -100,33 +100,33 @@ protected:
   }
 
   // Room for all of them.
-  void useSlots(void* memory) { slots_ = static_cast<Slot*>(memory); }
+  void useInputs(void* memory) { inputs_ = static_cast<Input*>(memory); }
   void start() noexcept;
   void stop(const Failure* reason) noexcept;
   Node* input(std::size_t index) const noexcept;
 
-  // The result of the node is that of `slot`, which goes back to where it came from when nobody looks at it: it stays
+  // The result of the node is that of `input`, which goes back to where it came from when nobody looks at it: it stays
   // where it is until the result of the node is taken.
-  void keep(Slot& slot) noexcept {
-    kept_ = &slot;
+  void keep(Input& input) noexcept {
+    kept_ = &input;
     node_.set(kGivesBack);
   }
-  Slot* kept() const { return kept_; }
-  std::size_t indexOf(const Slot& slot) const { return static_cast<std::size_t>(&slot - slots_); }
+  Input* kept() const { return kept_; }
+  std::size_t indexOf(const Input& input) const { return static_cast<std::size_t>(&input - inputs_); }
 
 private:
   void finish() noexcept;
   void askInputs() noexcept;
-  void endSlot(Slot& slot) noexcept;
+  void endInput(Input& input) noexcept;
 
   Node& node_;
-  Slot* slots_ = nullptr;
+  Input* inputs_ = nullptr;
   const std::size_t count_;
   std::size_t waiting_ = 0;    // inputs that have not been taken
   Failure* reason_ = nullptr;  // why it was cancelled, if somebody said: a reference
   const bool here_;            // made on the loop's thread
   bool decided_ = false;       // before it started
-  Slot* kept_ = nullptr;
+  Input* kept_ = nullptr;
 };
 
 // The result of `policy`, which is done.
@@ -147,30 +147,30 @@ Try<typename Policy::Result> resultOf(Policy& policy) noexcept {
 //   kKind                        for traces
 //   kFirstDecides                the first input that is done is the result, so that it may stay where it is
 //   bool done() const            the result is decided
-//   void take(Slot&, index)      takes an input's result, while it is not done
+//   void take(Input&, index)      takes an input's result, while it is not done
 //   Try<Result> result()         once it is done
 //
-// kSlots: how many slots it brings with it; 0: they come from allocateSlots().
-template <class Policy, std::size_t kSlots = 0>
+// kInputs: how many inputs it brings with it; 0: they come from allocateInputs().
+template <class Policy, std::size_t kInputs = 0>
 class JoinNode final : public ResultNode<typename Policy::Result>, public Join {
 public:
-  JoinNode(void* slots, std::size_t count, bool here, Policy&& policy)
-      : Join(*this, count, here), separate_(slots), policy_(std::move(policy)) {
-    useSlots(kSlots != 0 ? memory_.data() : slots);
+  JoinNode(void* inputs, std::size_t count, bool here, Policy&& policy)
+      : Join(*this, count, here), separate_(inputs), policy_(std::move(policy)) {
+    useInputs(kInputs != 0 ? memory_.data() : inputs);
   }
-  ~JoinNode() { freeSlots(separate_); }
+  ~JoinNode() { freeInputs(separate_); }
 
   void runTask() noexcept override { start(); }
   void inputDone(Node& which) noexcept override {
-    Slot& slot = static_cast<Slot&>(which);
-    slotDone(slot, [this, &slot](std::size_t index) {
+    Input& input = static_cast<Input&>(which);
+    takeWhenDone(input, [this, &input](std::size_t index) {
       if constexpr (Policy::kFirstDecides) {
-        if (givesBack(*slot.upstream_)) {
-          this->keep(slot);
+        if (givesBack(*input.upstream_)) {
+          this->keep(input);
           return true;
         }
       }
-      policy_.take(slot, index);
+      policy_.take(input, index);
       return decide();
     });
   }
@@ -210,25 +210,25 @@ public:
 private:
   void destroy() noexcept override { this->~JoinNode(); }
 
-  alignas(Slot) std::array<std::byte, kSlots * sizeof(Slot)> memory_;
+  alignas(Input) std::array<std::byte, kInputs * sizeof(Input)> memory_;
   void* const separate_;  // owned; null when memory_ is used
   Policy policy_;
 };
 
 // Makes the node; `fill(node)` adds the inputs. Without memory: a future that failed, and nothing has happened to the
 // inputs.
-template <std::size_t kSlots, class Policy, class Fill>
+template <std::size_t kInputs, class Policy, class Fill>
 Future<typename Policy::Result> join(LoopCore& loop, std::size_t count, Policy&& policy, Fill fill,
                                      const std::source_location& place) {
-  using Joined = JoinNode<Policy, kSlots>;
+  using Joined = JoinNode<Policy, kInputs>;
   using R = typename Policy::Result;
-  void* const slots = kSlots != 0 ? nullptr : Join::allocateSlots(count);
+  void* const inputs = kInputs != 0 ? nullptr : Join::allocateInputs(count);
   Joined* const node =
-      kSlots == 0 && slots == nullptr
+      kInputs == 0 && inputs == nullptr
           ? nullptr
-          : makeNode<Joined>(nullptr, &loop, place, slots, count, loop.onLoopThread(), std::forward<Policy>(policy));
+          : makeNode<Joined>(nullptr, &loop, place, inputs, count, loop.onLoopThread(), std::forward<Policy>(policy));
   if (node == nullptr) {
-    Join::freeSlots(slots);
+    Join::freeInputs(inputs);
     return Future<R>(failed<R>(Reason::NoMemory), place);
   }
   fill(*node);

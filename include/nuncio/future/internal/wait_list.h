@@ -84,7 +84,7 @@ private:
     WaitList<T, Payload>& list = *list_;
     list.remove(*this);
     this->set(kNoResult);
-    list.left_(list.owner_);  // last for the list: completing may run destructors, which may destroy it
+    list.on_leave_(list.owner_);  // last for the list: completing may run destructors, which may destroy it
     complete(*this);
   }
 
@@ -102,16 +102,16 @@ class WaitList {
 public:
   using Waiter = WaitNode<T, Payload>;
 
-  // `name`: of the primitive, for messages, constant. `left(owner)`: called after a waiter was cancelled: it may be
+  // `name`: of the primitive, for messages, constant. `on_leave(owner)`: called after a waiter was cancelled: it may be
   // the turn of those behind it.
-  WaitList(LoopCore& loop, const char* name, void* owner, void (*left)(void* owner))
-      : loop_(loop), name_(name), owner_(owner), left_(left) {}
+  WaitList(LoopCore& loop, const char* name, void* owner, void (*on_leave)(void* owner))
+      : loop_(loop), name_(name), owner_(owner), on_leave_(on_leave) {}
   WaitList(LoopCore& loop, const char* name) : WaitList(loop, name, nullptr, [](void*) {}) {}
-  // One whose waiters get items, by hand(): a waiter whose future is dropped leaves the line. `left`: called also when
-  // an item has come back, and nobody waits for it.
+  // One whose waiters get items, by hand(): a waiter whose future is dropped leaves the line. `on_leave`: called also
+  // when an item has come back, and nobody waits for it.
   struct OfItems {};
-  WaitList(LoopCore& loop, const char* name, OfItems /*tag*/, void* owner, void (*left)(void* owner))
-      : WaitList(loop, name, owner, left) {
+  WaitList(LoopCore& loop, const char* name, OfItems /*tag*/, void* owner, void (*on_leave)(void* owner))
+      : WaitList(loop, name, owner, on_leave) {
     has_items_ = true;
   }
   WaitList(LoopCore& loop, const char* name, OfItems tag) : WaitList(loop, name, tag, nullptr, [](void*) {}) {}
@@ -261,13 +261,13 @@ private:
       before = before->previous_;
     }
     returned_.addAfter(before, waiter);
-    left_(owner_);
+    on_leave_(owner_);
   }
 
   LoopCore& loop_;  // kept by the primitive
   const char* const name_;
   void* const owner_;
-  void (*const left_)(void* owner);
+  void (*const on_leave_)(void* owner);
   Line line_;
   Line handed_;    // futures that have an item at which nobody has looked
   Line returned_;  // items of such, without a future
