@@ -11,9 +11,7 @@
 
 #include "nuncio/common/random.h"
 #include "nuncio/event/dispatcher.h"
-#include "nuncio/future/coroutine.h"
 #include "nuncio/future/future.h"
-#include "nuncio/future/internal/combine.h"
 
 // Doing something again until it succeeds: retrying().
 //
@@ -52,36 +50,8 @@ absl::Status validate(const RetryPolicy& policy);
 std::chrono::nanoseconds backoffAfter(const RetryPolicy& policy, int attempt);
 
 namespace future_internal {
-
-bool isRetryable(const RetryPolicy& policy, const absl::Status& failure);
-
 template <class U, class F>
-Future<U> retryLoop(Dispatcher& dispatcher, RetryPolicy policy, F f, std::source_location place) {
-  LoopCore& loop = loopOf(dispatcher);
-  if (!runsHere(loop)) {
-    co_await yield();
-  }
-  for (int attempt = 1;; ++attempt) {
-    Future<U> future = callOn(loop, place, f);
-    AsTry<U> wrapped = asTry(std::move(future));
-    Try<U> result = co_await std::move(wrapped);
-    if (result.hasValue() || attempt == policy.max_attempts || !isRetryable(policy, result.status())) {
-      if constexpr (std::is_void_v<U>) {
-        result.throwIfFailed();
-        co_return;
-      } else {
-        co_return std::move(result);
-      }
-    }
-    const std::chrono::nanoseconds backoff = backoffAfter(policy, attempt);
-    if (backoff.count() > 0) {
-      co_await backoff;
-    } else if (!mayGoOn(loop)) {
-      co_await yield();
-    }
-  }
-}
-
+Future<U> retryLoop(Dispatcher& dispatcher, RetryPolicy policy, F f, std::source_location place);
 }  // namespace future_internal
 
 // Calls `f`, which returns what Future::then() allows, until it succeeds: the value. The last failure when `policy`
@@ -101,3 +71,5 @@ auto retrying(Dispatcher& dispatcher, RetryPolicy policy, F&& f,
 }
 
 }  // namespace nuncio
+
+#include "nuncio/future/internal/retry_loop.h"
