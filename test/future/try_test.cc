@@ -27,6 +27,16 @@ namespace {
 
 // --- Values.
 
+TEST(TryTest, BecomesAStatusOr) {
+  EXPECT_EQ(*Try<std::unique_ptr<int>>(std::make_unique<int>(7)).toStatusOr().value(), 7);
+  EXPECT_EQ(Try<int>(absl::NotFoundError("gone")).toStatusOr().status(), absl::NotFoundError("gone"));
+  EXPECT_EQ(Try<int>(std::make_exception_ptr(std::runtime_error("why"))).toStatusOr().status(),
+            absl::UnknownError("why"));
+  EXPECT_FALSE(Try<int>().toStatusOr().ok());
+  EXPECT_EQ(Try<void>(Unit()).toStatusOr(), absl::OkStatus());
+  EXPECT_EQ(Try<void>(absl::AbortedError("no")).toStatusOr(), absl::AbortedError("no"));
+}
+
 TEST(TryTest, ConvertsImplicitlyOnly) {
   static_assert(std::is_constructible_v<Try<std::string>, const char*>);
   static_assert(std::is_constructible_v<Try<long>, int>);
