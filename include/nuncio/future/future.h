@@ -206,207 +206,39 @@ private:
 
   // Elsewhere than on the loop's thread, a node of its own carries the cancel there, and stands for this from then on:
   // the other one may be gone when the loop learns of it. With a reason, too: it brings that as its result.
-  void cancelPending(const future_internal::Failure* reason) {
-    using Pass = future_internal::PassNode<T>;
-    Node* const upstream = node();
-    const LoopCore::Visit visit(upstream->loop_);
-    if (visit.admitted() && upstream->has(future_internal::kDone)) {
-      return;
-    }
-    Pass* pass = nullptr;
-    if (!visit.admitted() || reason != nullptr) {
-      pass = reason != nullptr
-                 ? future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_, reason, false)
-                 : future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_);
-    }
-    if (visit.admitted()) {
-      if (pass != nullptr) {
-        future_internal::attachHere(*upstream, *pass);
-        node_or_place_ = static_cast<Node*>(pass);
-      }
-      future_internal::cancelNode(node(), reason);  // this may be gone then
-    } else if (pass != nullptr) {
-      pass->set(future_internal::kCancelled);
-      if (future_internal::attach(*upstream, *pass)) {
-        node_or_place_ = static_cast<Node*>(pass);
-      } else {
-        pass->free();
-      }
-    }
-  }
+  void cancelPending(const future_internal::Failure* reason);
 
   future_internal::WaitResult waitFor(int64_t nanoseconds);
 
   // takeIfDone() for a function: an item stays where it is when that has to wait its turn: from there it goes back when
   // nobody looks at it.
-  void takeForFunction() {
-    if (!pending()) {
-      return;
-    }
-    LoopCore* const loop = node()->loop_;
-    if (loop != nullptr && loop->onLoopThread()) [[likely]] {
-      if (node()->has(future_internal::kDone) &&
-          (!future_internal::givesBack(*node()) || future_internal::InPlace::allowed(loop))) {
-        takeFromNode();
-      }
-    } else {
-      takeElsewhere();
-    }
-  }
-  bool doneHere() const {
-    if (!pending()) {
-      return false;
-    }
-    const LoopCore::Visit visit(node()->loop_);
-    return visit.admitted() && node()->has(future_internal::kDone);
-  }
+  void takeForFunction();
+  bool doneHere() const;
 
   // Takes the result from a node that is done.
-  void takeIfDone() {
-    if (!pending()) {
-      return;
-    }
-    const LoopCore* const loop = node()->loop_;
-    if (loop != nullptr && loop->onLoopThread()) [[likely]] {
-      if (node()->has(future_internal::kDone)) {
-        takeFromNode();
-      }
-    } else {
-      takeElsewhere();
-    }
-  }
-  [[gnu::noinline]] void takeElsewhere() {
-    const LoopCore::Visit visit(node()->loop_);
-    if (visit.admitted() && node()->has(future_internal::kDone)) {
-      takeFromNode();
-    }
-  }
-  [[gnu::noinline]] void takeFromNode() {
-    Node& done = *takeNode();  // moving the result may run functions of users: meanwhile this is no future
-    const std::source_location made = done.place_;
-    loop_ = done.loop_;
-    if (loop_ != nullptr) {
-      loop_->retain();
-    }
-    result_ = future_internal::takeResult(done);
-    node_or_place_ = std::bit_cast<void*>(made);
-  }
+  void takeIfDone();
+  [[gnu::noinline]] void takeElsewhere();
+  [[gnu::noinline]] void takeFromNode();
 
   // What is ready goes on here, and is meant to vanish in the optimizer: nothing in it takes the address of this.
   template <class Op>
-  [[gnu::always_inline]] Future<typename Op::Result> chain(Op op, std::source_location place) {
-    if (result_.ready()) [[likely]] {
-      if (future_internal::InPlace::allowed(loop_)) [[likely]] {
-        return runInPlace(op, place);
-      }
-    }
-    Future self(std::move(*this));
-    Future<typename Op::Result> later = self.chainLater(std::move(op), place);
-    return Future<typename Op::Result>(std::move(later));  // moved, since the callee knows the address of `later`
-  }
+  [[gnu::always_inline]] Future<typename Op::Result> chain(Op op, std::source_location place);
   template <class Op>
-  [[gnu::always_inline]] Future<typename Op::Result> runInPlace(Op& op, std::source_location place) {
-    using U = typename Op::Result;
-    if constexpr (Op::kReturnsFuture) {
-      future_internal::InPlaceOut<U> out(std::exchange(loop_, nullptr), place);
-      op.applyTo(takeReady(), out);
-      return std::move(out).take();
-    } else {
-      LoopCore* const loop = std::exchange(loop_, nullptr);  // first: op may destroy this
-      try {
-        return Future<U>(op.apply(takeReady()), loop, place);
-      } catch (...) {  // the thread ends in it
-        if (loop != nullptr) {
-          loop->release();
-        }
-        throw;
-      }
-    }
-  }
+  [[gnu::always_inline]] Future<typename Op::Result> runInPlace(Op& op, std::source_location place);
 
-  [[gnu::noinline]] Try<T> getLater() {
-    takeIfDone();
-    if (result_.ready()) {
-      releaseLoop();
-      return takeReady();
-    }
-    if (pending() && node()->loop_->onLoopThread()) {
-      return future_internal::failed<T>(Reason::OnLoop);
-    }
-    return std::move(*this).semi().get();
-  }
+  [[gnu::noinline]] Try<T> getLater();
 
   template <class Op>
-  [[gnu::noinline]] Future<typename Op::Result> chainLater(Op op, std::source_location place) {
-    using U = typename Op::Result;
-    const bool asked = result_.ready();  // whether it may run in place: it may not
-    takeForFunction();
-    if (result_.ready()) {
-      if (loop_ == nullptr && LoopCore::current() != nullptr) {  // so that it has to wait its turn
-        loop_ = LoopCore::current();
-        loop_->retain();
-      }
-      if (!asked && future_internal::InPlace::allowed(loop_)) {
-        return runInPlace(op, place);
-      }
-    }
-    const bool was_ready = result_.ready();
-    if (!toNode()) {
-      return failure<U>(was_ready ? Reason::NoMemory : Reason::Invalid, place);
-    }
-    if (!Op::kRunsWhenCancelled && node()->loop_->ended()) {
-      return failure<U>(Reason::LoopGone, place);
-    }
-    future_internal::ResultNode<U>* const next = future_internal::makeContinuation<T>(*node(), place, std::move(op));
-    if (next == nullptr) {
-      return failure<U>(Reason::NoMemory, place);
-    }
-    if (!future_internal::attach(*node(), *next)) {
-      next->free();
-      return failure<U>(Reason::NoMemory, place);
-    }
-    takeNode();
-    return Future<U>(next);
-  }
+  [[gnu::noinline]] Future<typename Op::Result> chainLater(Op op, std::source_location place);
 
   // A future that failed, in place of one whose result nobody takes now.
   template <class U>
-  Future<U> failure(Reason reason, const std::source_location& place) {
-    drop(true);
-    return Future<U>(future_internal::failed<U>(reason), place);
-  }
+  Future<U> failure(Reason reason, const std::source_location& place);
 
   // A ready future as a node that waits its turn. False without memory, or when it is no future.
-  bool toNode() {
-    if (result_.ready()) {
-      using Ready = future_internal::ReadyNode<T>;
-      Node* const node = future_internal::makeNode<Ready>(nullptr, loop_, place(), std::move(result_));
-      if (node == nullptr) {
-        return false;
-      }
-      result_.reset();
-      node_or_place_ = node;
-      releaseLoop();
-    }
-    return node_or_place_ != nullptr;
-  }
+  bool toNode();
 
-  Future<T> viaLoop(LoopCore& loop, const std::source_location& place) && {
-    if (pending() && node()->loop_ == &loop) {  // also when it is done: nobody has looked at its result
-      return std::move(*this);
-    }
-    takeIfDone();
-    if (result_.ready()) {
-      loop.retain();
-      releaseLoop();
-      loop_ = &loop;
-      return std::move(*this);
-    }
-    if (!pending()) {
-      return std::move(*this);
-    }
-    return std::move(*this).semi(place).viaLoop(loop);
-  }
+  Future<T> viaLoop(LoopCore& loop, const std::source_location& place) &&;
 
   [[gnu::always_inline]] void releaseLoop() {
     if (loop_ != nullptr) {
@@ -414,14 +246,7 @@ private:
     }
   }
 
-  [[gnu::always_inline]] void drop(bool quiet) {
-    void* const rest = result_.hasValue() ? nullptr : node_or_place_;
-    node_or_place_ = nullptr;
-    if (rest != nullptr || loop_ != nullptr) [[unlikely]] {
-      future_internal::dropParts(result_.takeFailure(), rest, std::exchange(loop_, nullptr), quiet);
-    }
-    result_.reset();
-  }
+  [[gnu::always_inline]] void drop(bool quiet);
 
   Try<T> result_;                  // when it is ready
   void* node_or_place_ = nullptr;  // the node while it is pending; when it is ready, where it was made
@@ -452,7 +277,4 @@ Future<T> makeFailedFuture(Failure&& failure, std::source_location place = std::
 
 }  // namespace nuncio
 
-// Part of this header: they name each other.
 #include "nuncio/future/internal/future_impl.h"
-#include "nuncio/future/promise.h"
-#include "nuncio/future/semi_future.h"

@@ -1,181 +1,21 @@
 #pragma once
 
+#include <bit>
 #include <chrono>
 #include <cstdint>
 #include <source_location>
 #include <utility>
 
 #include "nuncio/future/future.h"
+#include "nuncio/future/internal/access.h"
 #include "nuncio/future/internal/cancel_link.h"
-#include "nuncio/future/internal/promise_core.h"
 #include "nuncio/future/internal/thread_wait.h"
+#include "nuncio/future/promise.h"
+#include "nuncio/future/semi_future.h"
 
-// What future.h declares and needs promises and semi-futures for.
+// What future.h and continuation.h declare; and with them promises and semi-futures, since they name each other.
 namespace nuncio {
 namespace future_internal {
-
-// Hands a result to the promise of a SemiFuture.
-template <class T>
-struct Fulfil {
-  using Result = void;
-  static constexpr bool kReturnsFuture = false;
-  static constexpr bool kRunsWhenCancelled = true;
-  static constexpr const char* kKind = "forwardTo";
-
-  Try<void> apply(Try<T>&& input) noexcept {
-    promise.setTry(std::move(input));
-    return Try<void>(Unit());
-  }
-
-  Node* consumer() const noexcept;
-
-  Promise<T> promise;
-  CancelLink link;
-};
-
-// For the combinators and coroutines: what only friends may.
-struct Access {
-  template <class T>
-  static LoopCore* loop(const Future<T>& future) {
-    return future.pending() ? future.node()->loop_ : future.loop_;
-  }
-  // Null when it is ready, or no future.
-  template <class T>
-  static ResultNode<T>* node(const Future<T>& future) {
-    return future.pending() ? future.node() : nullptr;
-  }
-  template <class T>
-  static ResultNode<T>* takeNode(Future<T>& future) {
-    return future.pending() ? future.takeNode() : nullptr;
-  }
-  // Takes the result of a node that is done, on the loop's thread.
-  template <class T>
-  static void takeIfDone(Future<T>& future) {
-    future.takeIfDone();
-  }
-  template <class T>
-  static Try<T> takeResult(Future<T>& future) {
-    return future.takeReady();
-  }
-  template <class T>
-  static Future<T> future(ResultNode<T>* node) {
-    return Future<T>(node);
-  }
-  template <class T>
-  static Future<T> viaLoop(Future<T>&& future, LoopCore& loop) {
-    return std::move(future).viaLoop(loop, std::source_location());
-  }
-  template <class T>
-  static Future<T> viaLoop(SemiFuture<T>&& future, LoopCore& loop) {
-    return std::move(future).viaLoop(loop);
-  }
-  // Whether the promise's future was cancelled.
-  template <class T>
-  static bool stopped(const Promise<T>& promise) {
-    const PromiseCore<T>* const core = promise.unsettled();
-    return core == nullptr || core->seen().stopped();
-  }
-  // Settled, or moved from.
-  template <class T>
-  static bool spent(const Promise<T>& promise) {
-    return promise.unsettled() == nullptr;
-  }
-  // The node of the promise's future, when that is bound.
-  template <class T>
-  static Node* boundNode(const Promise<T>& promise) {
-    PromiseCore<T>* const core = promise.unsettled();
-    return core != nullptr ? core->boundNode() : nullptr;
-  }
-  // From now on the promise's future waits for the answer also when it is cancelled; `handler` asks for that, and runs
-  // no function of users. It may be null.
-  template <class T>
-  static void link(Promise<T>& promise, PromiseCoreBase::CancelHandler* handler) {
-    if (PromiseCore<T>* const core = promise.unsettled(); core != nullptr) {
-      core->link();
-      if (handler != nullptr) {
-        core->onCancel(handler);
-      }
-    } else {
-      delete handler;
-    }
-  }
-  // The same without a handler, for a promise whose future nobody else has yet.
-  template <class T>
-  static void linkNew(Promise<T>& promise) {
-    if (PromiseCore<T>* const core = promise.unsettled(); core != nullptr) {
-      core->linkNew();
-    }
-  }
-};
-
-// Whether the future is done on `loop`, whose thread this is, with a value that goes back when nobody looks at it: then
-// it stays where it is for as long as that can be.
-template <class T>
-bool holdsItem(const Future<T>& future, const LoopCore* loop) {
-  const Node* const node = Access::node(future);
-  return loop != nullptr && node != nullptr && node->loop_ == loop && loop->onLoopThread() && node->has(kDone) &&
-         givesBack(*node);
-}
-
-template <class T>
-Node* Fulfil<T>::consumer() const noexcept {
-  return Access::boundNode(promise);
-}
-
-// The future of the promise of `core`, which has none yet, on `loop`. `shared`: see bind().
-template <class T>
-[[gnu::always_inline]] inline Future<T> bound(PromiseCore<T>& core, LoopCore& loop, bool shared) {
-  if (core.bind(loop, shared)) [[likely]] {
-    return Access::future<T>(&core);
-  }
-  const std::source_location place = core.place_;
-  core.stopUnbound(nullptr);
-  core.dropUnbound(/*quiet=*/true);
-  return Future<T>(failed<T>(Reason::NoMemory), place);
-}
-
-// Asks `future` to stop, and gives `failure` (whose reference it takes) when that has ended.
-template <class T>
-Future<T> endWith(Future<T>&& future, Failure* failure, const std::source_location& place) {
-  Access::takeIfDone(future);
-  ResultNode<T>* const upstream = Access::node(future);
-  PassNode<T>* const pass =
-      upstream != nullptr ? makeNode<PassNode<T>>(nullptr, upstream->loop_, place, failure, true) : nullptr;
-  if (pass != nullptr) {
-    pass->set(kCancelled | kEnding);
-    if (attach(*upstream, *pass)) {
-      Access::takeNode(future);
-      if (pass->loop_->onLoopThread()) {
-        cancelNode(upstream);
-      }
-      releaseFailure(failure);
-      return Access::future<T>(pass);
-    }
-    pass->free();
-  }
-  future.cancel();
-  std::move(future).detach();
-  return Future<T>(Try<T>::fromFailure(failure), place);
-}
-
-// Done after `delay`. A null `loop`: failed.
-Future<void> sleepOn(LoopCore* loop, std::chrono::nanoseconds delay, const std::source_location& place);
-
-// A future on `loop`; where that is null, one without a loop, or on that of this thread.
-template <class T>
-Future<T> onLoop(Future<T>&& inner, LoopCore* loop) {
-  return loop != nullptr ? Access::viaLoop(std::move(inner), *loop) : std::move(inner);
-}
-template <class T>
-Future<T> onLoop(SemiFuture<T>&& inner, LoopCore* loop) {
-  if (loop == nullptr) {
-    loop = LoopCore::current();
-  }
-  if (loop == nullptr) {
-    return inner.isReady() ? Future<T>(std::move(inner).get()) : Future<T>(failed<T>(Reason::NoDispatcher));
-  }
-  return Access::viaLoop(std::move(inner), *loop);
-}
 
 template <class T, class Op>
 template <class AnyFuture>
@@ -217,6 +57,227 @@ auto InPlaceOut<U>::onLoop(AnyFuture&& inner) noexcept {
 }
 
 }  // namespace future_internal
+
+template <class T>
+void Future<T>::cancelPending(const future_internal::Failure* reason) {
+  using Pass = future_internal::PassNode<T>;
+  Node* const upstream = node();
+  const LoopCore::Visit visit(upstream->loop_);
+  if (visit.admitted() && upstream->has(future_internal::kDone)) {
+    return;
+  }
+  Pass* pass = nullptr;
+  if (!visit.admitted() || reason != nullptr) {
+    pass = reason != nullptr
+               ? future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_, reason, false)
+               : future_internal::makeNode<Pass>(nullptr, upstream->loop_, upstream->place_);
+  }
+  if (visit.admitted()) {
+    if (pass != nullptr) {
+      future_internal::attachHere(*upstream, *pass);
+      node_or_place_ = static_cast<Node*>(pass);
+    }
+    future_internal::cancelNode(node(), reason);  // this may be gone then
+  } else if (pass != nullptr) {
+    pass->set(future_internal::kCancelled);
+    if (future_internal::attach(*upstream, *pass)) {
+      node_or_place_ = static_cast<Node*>(pass);
+    } else {
+      pass->free();
+    }
+  }
+}
+
+template <class T>
+void Future<T>::takeForFunction() {
+  if (!pending()) {
+    return;
+  }
+  LoopCore* const loop = node()->loop_;
+  if (loop != nullptr && loop->onLoopThread()) [[likely]] {
+    if (node()->has(future_internal::kDone) &&
+        (!future_internal::givesBack(*node()) || future_internal::InPlace::allowed(loop))) {
+      takeFromNode();
+    }
+  } else {
+    takeElsewhere();
+  }
+}
+
+template <class T>
+bool Future<T>::doneHere() const {
+  if (!pending()) {
+    return false;
+  }
+  const LoopCore::Visit visit(node()->loop_);
+  return visit.admitted() && node()->has(future_internal::kDone);
+}
+
+template <class T>
+void Future<T>::takeIfDone() {
+  if (!pending()) {
+    return;
+  }
+  const LoopCore* const loop = node()->loop_;
+  if (loop != nullptr && loop->onLoopThread()) [[likely]] {
+    if (node()->has(future_internal::kDone)) {
+      takeFromNode();
+    }
+  } else {
+    takeElsewhere();
+  }
+}
+
+template <class T>
+void Future<T>::takeElsewhere() {
+  const LoopCore::Visit visit(node()->loop_);
+  if (visit.admitted() && node()->has(future_internal::kDone)) {
+    takeFromNode();
+  }
+}
+
+template <class T>
+void Future<T>::takeFromNode() {
+  Node& done = *takeNode();  // moving the result may run functions of users: meanwhile this is no future
+  const std::source_location made = done.place_;
+  loop_ = done.loop_;
+  if (loop_ != nullptr) {
+    loop_->retain();
+  }
+  result_ = future_internal::takeResult(done);
+  node_or_place_ = std::bit_cast<void*>(made);
+}
+
+template <class T>
+template <class Op>
+inline Future<typename Op::Result> Future<T>::chain(Op op, std::source_location place) {
+  if (result_.ready()) [[likely]] {
+    if (future_internal::InPlace::allowed(loop_)) [[likely]] {
+      return runInPlace(op, place);
+    }
+  }
+  Future self(std::move(*this));
+  Future<typename Op::Result> later = self.chainLater(std::move(op), place);
+  return Future<typename Op::Result>(std::move(later));  // moved, since the callee knows the address of `later`
+}
+
+template <class T>
+template <class Op>
+inline Future<typename Op::Result> Future<T>::runInPlace(Op& op, std::source_location place) {
+  using U = typename Op::Result;
+  if constexpr (Op::kReturnsFuture) {
+    future_internal::InPlaceOut<U> out(std::exchange(loop_, nullptr), place);
+    op.applyTo(takeReady(), out);
+    return std::move(out).take();
+  } else {
+    LoopCore* const loop = std::exchange(loop_, nullptr);  // first: op may destroy this
+    try {
+      return Future<U>(op.apply(takeReady()), loop, place);
+    } catch (...) {  // the thread ends in it
+      if (loop != nullptr) {
+        loop->release();
+      }
+      throw;
+    }
+  }
+}
+
+template <class T>
+Try<T> Future<T>::getLater() {
+  takeIfDone();
+  if (result_.ready()) {
+    releaseLoop();
+    return takeReady();
+  }
+  if (pending() && node()->loop_->onLoopThread()) {
+    return future_internal::failed<T>(Reason::OnLoop);
+  }
+  return std::move(*this).semi().get();
+}
+
+template <class T>
+template <class Op>
+Future<typename Op::Result> Future<T>::chainLater(Op op, std::source_location place) {
+  using U = typename Op::Result;
+  const bool asked = result_.ready();  // whether it may run in place: it may not
+  takeForFunction();
+  if (result_.ready()) {
+    if (loop_ == nullptr && LoopCore::current() != nullptr) {  // so that it has to wait its turn
+      loop_ = LoopCore::current();
+      loop_->retain();
+    }
+    if (!asked && future_internal::InPlace::allowed(loop_)) {
+      return runInPlace(op, place);
+    }
+  }
+  const bool was_ready = result_.ready();
+  if (!toNode()) {
+    return failure<U>(was_ready ? Reason::NoMemory : Reason::Invalid, place);
+  }
+  if (!Op::kRunsWhenCancelled && node()->loop_->ended()) {
+    return failure<U>(Reason::LoopGone, place);
+  }
+  future_internal::ResultNode<U>* const next = future_internal::makeContinuation<T>(*node(), place, std::move(op));
+  if (next == nullptr) {
+    return failure<U>(Reason::NoMemory, place);
+  }
+  if (!future_internal::attach(*node(), *next)) {
+    next->free();
+    return failure<U>(Reason::NoMemory, place);
+  }
+  takeNode();
+  return Future<U>(next);
+}
+
+template <class T>
+template <class U>
+Future<U> Future<T>::failure(Reason reason, const std::source_location& place) {
+  drop(true);
+  return Future<U>(future_internal::failed<U>(reason), place);
+}
+
+template <class T>
+bool Future<T>::toNode() {
+  if (result_.ready()) {
+    using Ready = future_internal::ReadyNode<T>;
+    Node* const node = future_internal::makeNode<Ready>(nullptr, loop_, place(), std::move(result_));
+    if (node == nullptr) {
+      return false;
+    }
+    result_.reset();
+    node_or_place_ = node;
+    releaseLoop();
+  }
+  return node_or_place_ != nullptr;
+}
+
+template <class T>
+Future<T> Future<T>::viaLoop(LoopCore& loop, const std::source_location& place) && {
+  if (pending() && node()->loop_ == &loop) {  // also when it is done: nobody has looked at its result
+    return std::move(*this);
+  }
+  takeIfDone();
+  if (result_.ready()) {
+    loop.retain();
+    releaseLoop();
+    loop_ = &loop;
+    return std::move(*this);
+  }
+  if (!pending()) {
+    return std::move(*this);
+  }
+  return std::move(*this).semi(place).viaLoop(loop);
+}
+
+template <class T>
+inline void Future<T>::drop(bool quiet) {
+  void* const rest = result_.hasValue() ? nullptr : node_or_place_;
+  node_or_place_ = nullptr;
+  if (rest != nullptr || loop_ != nullptr) [[unlikely]] {
+    future_internal::dropParts(result_.takeFailure(), rest, std::exchange(loop_, nullptr), quiet);
+  }
+  result_.reset();
+}
 
 template <class T>
 SemiFuture<T> Future<T>::semi(std::source_location place) && {
