@@ -140,16 +140,3 @@ def nuncio_cc_benchmark(name, srcs, deps = [], copts = [], smoke_args = None, si
         data = [":" + name],
         tags = tags,
     )
-
-def nuncio_cc_fuzz_test(name, srcs, deps = [], copts = [], linkopts = [], tags = [], **kwargs):
-    """A libFuzzer program. Needs clang, so it is left out of //...: bazel run --config=asan //test/fuzz:x -- corpus/"""
-    nuncio_cc_binary(
-        name = name,
-        testonly = True,
-        srcs = srcs,
-        copts = copts + ["-fsanitize=fuzzer"],
-        linkopts = linkopts + ["-fsanitize=fuzzer"],
-        tags = tags + ["fuzz", "manual"],
-        deps = deps,
-        **kwargs
-    )
