@@ -1,6 +1,7 @@
 #include "source/future/failure.h"
 
 #include <atomic>
+#include <cstddef>
 #include <cstring>
 #include <exception>
 #include <new>
@@ -18,45 +19,69 @@
 namespace nuncio::future_internal {
 namespace {
 
-// Without a message where there is no memory for it, as the program starts.
-absl::Status makeStatus(absl::StatusCode code, absl::string_view message) noexcept {
+struct Text {
+  absl::StatusCode code;
+  absl::string_view message;
+};
+Text textOf(Reason reason) {
+  using absl::StatusCode;
+  switch (reason) {
+    case Reason::Cancelled:
+      return {StatusCode::kCancelled, "the future was cancelled"};
+    case Reason::LoopGone:
+      return {StatusCode::kCancelled, "the future's dispatcher has been shut down"};
+    case Reason::NoMemory:
+      return {StatusCode::kResourceExhausted, "no memory for a continuation"};
+    case Reason::Invalid:
+      return {StatusCode::kFailedPrecondition, "the future was moved from, or never made"};
+    case Reason::OnLoop:
+      return {StatusCode::kFailedPrecondition,
+              "waiting for a future on a dispatcher's thread would block it; use then() or co_await"};
+    case Reason::Retrieved:
+      return {StatusCode::kFailedPrecondition, "the promise's future was taken before"};
+    case Reason::NoDispatcher:
+      return {StatusCode::kFailedPrecondition,
+              "no dispatcher: start the coroutine on a dispatcher's thread, or give it a Dispatcher& as a parameter"};
+    case Reason::NoMemoryForFailure:
+      return {StatusCode::kResourceExhausted, "no memory for the failure of a future"};
+    case Reason::OkStatus:
+      return {StatusCode::kInternal, "an OK status was given where a value or an error is needed"};
+    case Reason::NullException:
+      return {StatusCode::kInternal, "a null exception_ptr was given for an error"};
+    case Reason::NoResult:
+      return {StatusCode::kFailedPrecondition, "there is no result yet"};
+  }
+  return {StatusCode::kUnknown, ""};
+}
+
+// Without its message where there is no memory for it, as the program starts.
+absl::Status statusFor(Reason reason) noexcept {
+  const Text text = textOf(reason);
   try {
-    return absl::Status(code, message);
+    return absl::Status(text.code, text.message);
   } catch (const std::bad_alloc&) {
-    return absl::Status(code, "");
+    return absl::Status(text.code, "");
   }
 }
 
-Failure& keptAt(int index) noexcept {
-  using absl::StatusCode;
-  union Failures {
-    ~Failures() {}  // never: futures may outlive main()
-    Failure at[static_cast<int>(Kept::NoResult) + 1];
-  };
-  static Failures failures{{
-      Failure(makeStatus(StatusCode::kCancelled, "the future was cancelled")),
-      Failure(makeStatus(StatusCode::kCancelled, "the future's dispatcher has been shut down")),
-      Failure(makeStatus(StatusCode::kResourceExhausted, "no memory for a continuation")),
-      Failure(makeStatus(StatusCode::kFailedPrecondition, "the future was moved from, or never made")),
-      Failure(makeStatus(StatusCode::kFailedPrecondition,
-                         "waiting for a future on a dispatcher's thread would block it; use then() or co_await")),
-      Failure(makeStatus(StatusCode::kFailedPrecondition, "the promise's future was taken before")),
-      Failure(makeStatus(StatusCode::kFailedPrecondition,
-                         "no dispatcher: start the coroutine on a dispatcher's thread, or give it a Dispatcher& as a "
-                         "parameter")),
-      Failure(makeStatus(StatusCode::kResourceExhausted, "no memory for the failure of a future")),
-      Failure(makeStatus(StatusCode::kInternal, "an OK status was given where a value or an error is needed")),
-      Failure(makeStatus(StatusCode::kInternal, "a null exception_ptr was given for an error")),
-      Failure(makeStatus(StatusCode::kFailedPrecondition, "there is no result yet")),
-  }};
-  return failures.at[index];
-}
-static_assert(static_cast<int>(Reason::NoDispatcher) + 1 == static_cast<int>(Kept::NoMemory));
+constexpr std::size_t kReasons = static_cast<std::size_t>(Reason::NoResult) + 1;
 
-[[maybe_unused]] const Failure& made_at_start = keptAt(0);
+// Never destroyed: futures may outlive main().
+union KeptFailures {
+  template <std::size_t... kIndex>
+  explicit KeptFailures(std::index_sequence<kIndex...> /*reasons*/)
+      : of{Failure(statusFor(static_cast<Reason>(kIndex)))...} {}
+  KeptFailures(const KeptFailures&) = delete;
+  KeptFailures& operator=(const KeptFailures&) = delete;
+  ~KeptFailures() {}
+
+  Failure of[kReasons];
+};
+
+[[maybe_unused]] const Failure& made_at_start = keptFailure(Reason::Cancelled);
 
 Failure* orNoMemory(Failure* failure) noexcept {
-  return failure != nullptr ? failure : shareFailure(&kept(Kept::NoMemory));
+  return failure != nullptr ? failure : failureFor(Reason::NoMemoryForFailure);
 }
 
 // The StatusError that it is, or is derived from; null: neither. To throw it to find out costs a microsecond or two;
@@ -83,24 +108,27 @@ const StatusError* statusErrorIn(const std::exception_ptr& exception) noexcept {
 
 }  // namespace
 
-Failure& kept(Kept which) noexcept { return keptAt(static_cast<int>(which)); }
+Failure& keptFailure(Reason reason) noexcept {
+  static KeptFailures failures{std::make_index_sequence<kReasons>()};
+  return failures.of[static_cast<std::size_t>(reason)];
+}
 
 Failure* makeFailure(const absl::Status& status) noexcept {
-  return status.ok() ? shareFailure(&kept(Kept::OkStatus)) : orNoMemory(new (std::nothrow) Failure(status));
+  return status.ok() ? failureFor(Reason::OkStatus) : orNoMemory(new (std::nothrow) Failure(status));
 }
 
 Failure* makeFailure(std::exception_ptr exception) noexcept {
   if (exception == nullptr) {
-    return shareFailure(&kept(Kept::NullException));
+    return failureFor(Reason::NullException);
   }
   if (const StatusError* const error = statusErrorIn(exception); error != nullptr) {
-    absl::Status status = error->status().ok() ? kept(Kept::OkStatus).status : error->status();
+    absl::Status status = error->status().ok() ? keptFailure(Reason::OkStatus).status : error->status();
     return orNoMemory(new (std::nothrow) Failure(std::move(exception), std::move(status)));
   }
   return orNoMemory(new (std::nothrow) Failure(std::move(exception)));
 }
 
-Failure* failureFor(Reason reason) noexcept { return shareFailure(&keptAt(static_cast<int>(reason))); }
+Failure* failureFor(Reason reason) noexcept { return shareFailure(&keptFailure(reason)); }
 
 Failure* brokenPromise(const std::source_location& place) noexcept {
   return makeFailureOf([&] {

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 
+#include "nuncio/future/internal/node.h"
 #include "nuncio/future/try.h"
 
 namespace nuncio::future_internal {
@@ -28,11 +29,8 @@ public:
   const std::exception_ptr exception;   // null: only a status
 };
 
-// Failures that are made when the program starts, since there may be no memory when they are needed: those of Reason,
-// first, and these.
-enum class Kept : uint8_t { NoMemory = 7, OkStatus, NullException, NoResult };
-// Not a reference: shareFailure() makes one.
-Failure& kept(Kept which) noexcept;
+// The failure for `reason` itself, without a reference: failureFor() makes one.
+Failure& keptFailure(Reason reason) noexcept;
 
 // A failure with the status that `describe` returns, which needs memory; where there is none, ResourceExhausted.
 template <class F>
@@ -40,7 +38,7 @@ Failure* makeFailureOf(F describe) noexcept {
   try {
     return makeFailure(describe());
   } catch (const std::bad_alloc&) {
-    return shareFailure(&kept(Kept::NoMemory));
+    return failureFor(Reason::NoMemoryForFailure);
   }
 }
 

@@ -170,7 +170,7 @@ void PromiseCoreBase::dropUnbound(bool quiet) noexcept {
       reportDropped(node().failure(), node().place_);
       quiet = true;
     }
-  } while (!state_.tryConsumerLeaves(seen, /*muted=*/quiet));
+  } while (!state_.tryConsumerLeaves(seen, /*quiet=*/quiet));
   if (seen.producerGone()) {
     freeBlock(blockOf(node()));
   }

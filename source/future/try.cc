@@ -16,7 +16,7 @@ absl::Status statusOfException(const std::exception_ptr& exception) {
   try {
     std::rethrow_exception(exception);
   } catch (const std::bad_alloc&) {
-    return kept(Kept::NoMemory).status;
+    return keptFailure(Reason::NoMemoryForFailure).status;
   } catch (const std::exception& e) {
     return absl::UnknownError(absl::StrCat("exception: ", e.what()));
   } catch (...) {
@@ -26,7 +26,7 @@ absl::Status statusOfException(const std::exception_ptr& exception) {
 
 absl::Status statusOf(const Failure* failure) noexcept {
   if (failure == nullptr) {
-    return kept(Kept::NoResult).status;
+    return keptFailure(Reason::NoResult).status;
   }
   if (!isException(failure)) {
     return failure->status;
@@ -34,7 +34,7 @@ absl::Status statusOf(const Failure* failure) noexcept {
   try {
     return statusOfException(failure->exception);
   } catch (const std::bad_alloc&) {
-    return kept(Kept::NoMemory).status;
+    return keptFailure(Reason::NoMemoryForFailure).status;
   }
 }
 

@@ -88,13 +88,13 @@ const Step kConsumerLeaves = [](Outcome& run) {
 // As a handle does that is dropped: a failure is told by one of the two.
 const Step kDrop = [](Outcome& run) {
   PromiseState::Seen seen = *run.looked;
-  bool muted = false;
+  bool quiet = false;
   do {
-    if (!muted && seen.set() && !seen.stopped()) {
+    if (!quiet && seen.set() && !seen.stopped()) {
       EXPECT_TRUE(run.written);
-      run.consumer_reported = muted = true;
+      run.consumer_reported = quiet = true;
     }
-  } while (!run.state.tryConsumerLeaves(seen, muted));
+  } while (!run.state.tryConsumerLeaves(seen, quiet));
   if (seen.producerGone()) {
     run.freed(&run.consumer_frees);
   }
@@ -102,7 +102,7 @@ const Step kDrop = [](Outcome& run) {
 };
 const Step kDropQuietly = [](Outcome& run) {
   PromiseState::Seen seen = *run.looked;
-  while (!run.state.tryConsumerLeaves(seen, /*muted=*/true)) {
+  while (!run.state.tryConsumerLeaves(seen, /*quiet=*/true)) {
   }
   if (seen.producerGone()) {
     run.freed(&run.consumer_frees);

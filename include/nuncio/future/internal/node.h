@@ -84,7 +84,7 @@ public:
   // onCancel; null: Cancelled. An EndingScope is open.
   virtual Node* stopHere(const Failure* /*reason*/) noexcept { return nullptr; }
   // One of the inputs of a join is done, or is to be asked to stop.
-  virtual void inputDone(Node& /*slot*/) noexcept {}
+  virtual void inputDone(Node& /*input*/) noexcept {}
   // Its future has been dropped, before it was done.
   virtual void handleDropped() noexcept {}
   // The consumer has what it wants of it; what is left of its result nobody has looked at. Frees it. Not called where
@@ -172,8 +172,22 @@ private:
   void destroy() noexcept override { this->~ReadyNode(); }
 };
 
-// Why a future failed without its own doing.
-enum class Reason : uint8_t { Cancelled, LoopGone, NoMemory, Invalid, OnLoop, Retrieved, NoDispatcher };
+// Why a future failed without its own doing. The failures are made when the program starts, since there may be no
+// memory when they are needed.
+enum class Reason : uint8_t {
+  Cancelled,
+  LoopGone,
+  NoMemory,  // for a continuation
+  Invalid,
+  OnLoop,
+  Retrieved,
+  NoDispatcher,
+  NoMemoryForFailure,
+  OkStatus,
+  NullException,
+  NoResult,
+};
+// A reference to it.
 Failure* failureFor(Reason reason) noexcept;
 template <class T>
 Try<T> failed(Reason reason) noexcept {

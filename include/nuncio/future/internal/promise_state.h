@@ -9,27 +9,30 @@ namespace nuncio::future_internal {
 //
 // The producer's side is the Promise, the consumer's the future and what is made of it. Each changes the word by the
 // transitions below and by nothing else, one atomic operation each, and learns from what the word was before (`Seen`)
-// how far the other side is. So all interleavings of the two can be tried: promise_state_test does.
+// how far the other side is. So all orders of what the two do can be tried: promise_state_test does.
 //
-// | transition           | by       | when                        | effect, and what it permits | |
-// -------------------- | -------- | --------------------------- | ----------------------------------------------------
-// | | settle               | producer | once; the result is written | set. Who reads that may read the result. The | |
-// |          |                             | producer was late if it was stopped, and not linked: | | |          | |
-// then nobody looks at the result but the producer.    | | settleAndLeaveHere   | producer | once, on the loop's thread
-// | as settle and producerLeaves in one store.           | | link, linkNew        | producer | not stopped | the
-// producer always answers: stopping only asks for  | |                      |          |                             |
-// the answer, and the consumer waits until it is set.  | | bind, bindNew        | consumer | once, not stopped | the
-// node has a loop: the producer goes by way of it. | | tryStop              | consumer | not set, not linked         |
-// stopped: done, without a result.                     | | tryAsk               | consumer | not set, not stopped |
-// stopped; what is linked has been asked, once.        | | stop                 | consumer | any time | stopped; what
-// that means the word before tells.      | | takeOffLink          | consumer | stopped, linked             | done,
-// without an answer: one would come too late.    | | unwant               | consumer | bound                       |
-// its future was dropped; Promise::done() tells.       | | wait                 | thread   | not bound | waits;
-// settling wakes it.                            | | producerLeaves,      | producer | its last                    | It
-// does not touch the promise any more. True: the    | | ..Here               |          |                             |
-// other has left before, and the caller has to free.   | | consumerLeaves, try- | consumer | its last | The same the
-// other way round. Muted: a failure that  | |                      |          |                             | comes
-// later is not logged.                           |
+// clang-format off
+// transition                            by        when                  effect, and what it permits
+// ------------------------------------  --------  --------------------  ----------------------------------------------
+// settle                                producer  once; the result is   Set. Who reads that may read the result. The
+//                                                 written               producer was late if it was stopped, and not
+//                                                                       linked: then nobody else looks at the result.
+// settleAndLeaveHere                    producer  once, on the loop     settle and producerLeaves in one store.
+// link, linkNew                         producer  not stopped           The producer always answers: stopping only asks
+//                                                                       for that, and the consumer waits until it is set.
+// bind, bindNew                         consumer  once, not stopped     The node has a loop: the producer goes by way of
+//                                                                       that.
+// tryStop                               consumer  not set, not linked   Stopped: done, without a result.
+// tryAsk                                consumer  not set, not stopped  Stopped; what is linked has been asked, once.
+// stop                                  consumer  any time              Stopped; what that means the word before tells.
+// takeOffLink                           consumer  stopped, linked       Done: an answer would come too late.
+// unwant                                consumer  bound                 Its future was dropped: Promise::done().
+// wait                                  a thread  not bound             It sleeps, and settling wakes it.
+// producerLeaves, producerLeavesHere    producer  its last              It does not touch the promise any more. True: the
+//                                                                       other side has left, and the caller has to free.
+// consumerLeaves, tryConsumerLeaves     consumer  its last              The same the other way round. Quiet: a failure
+//                                                                       that comes later is not logged.
+// clang-format on
 //
 // What is of the loop's thread alone ("Here", "New") is a load and a store in place of a locked instruction: all other
 // bits were set before, or are that thread's own.
@@ -52,7 +55,7 @@ public:
     // Whether somebody waits for the result, as far as is known.
     bool wanted() const { return !has(kStopped | kUnwanted | kConsumerGone); }
     // A failure that comes now is one that nobody has asked to keep quiet, and that nobody will look at.
-    bool dropped() const { return (word_ & (kConsumerGone | kMuted | kStopped)) == kConsumerGone; }
+    bool dropped() const { return (word_ & (kConsumerGone | kQuiet | kStopped)) == kConsumerGone; }
     // Settling is a matter of the loop's thread alone, if the calling one is that.
     bool settlesOnLoop() const { return (word_ & (kBound | kStopped)) == kBound; }
 
@@ -106,8 +109,8 @@ public:
   }
   // Leaves if the word is still as it was seen; false, and `seen` is what it is now, when it is not. For who has to do
   // something about a result that is there before it leaves.
-  bool tryConsumerLeaves(Seen& seen, bool muted) {
-    return word_.compare_exchange_weak(seen.word_, seen.word_ | (muted ? kConsumerGone | kMuted : kConsumerGone),
+  bool tryConsumerLeaves(Seen& seen, bool quiet) {
+    return word_.compare_exchange_weak(seen.word_, seen.word_ | (quiet ? kConsumerGone | kQuiet : kConsumerGone),
                                        std::memory_order_acq_rel, std::memory_order_acquire);
   }
 
@@ -123,7 +126,7 @@ private:
   static constexpr uint32_t kProducerGone = 8;
   static constexpr uint32_t kConsumerGone = 16;
   static constexpr uint32_t kWaiting = 32;
-  static constexpr uint32_t kMuted = 64;
+  static constexpr uint32_t kQuiet = 64;
   static constexpr uint32_t kLinked = 128;
   static constexpr uint32_t kUnwanted = 256;
 
