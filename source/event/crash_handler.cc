@@ -35,7 +35,7 @@ const char* nameOf(int signal) {
 
 void dumpLoop(const Loop& loop, CrashOutput& out) {
   // A second crash, in dumpState or on a loop that is itself damaged, ends the process at once.
-  const LoopCore::Running none(nullptr);
+  const LoopCore::RunScope none(nullptr);
   out << "nuncio: dispatcher " << loop.name() << " was working on " << loop.tracked_depth << " tracked object(s)\n";
   const std::size_t shown = std::min(loop.tracked_depth, Loop::kMaxTracked);
   for (std::size_t i = shown; i-- > 0;) {

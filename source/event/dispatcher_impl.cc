@@ -250,7 +250,7 @@ public:
 private:
   DispatcherImpl& dispatcher_;
   const Loop* const outer_ = Loop::runningHere();  // a callback may run another dispatcher
-  const LoopCore::Running running_;
+  const LoopCore::RunScope running_;
 };
 
 void DispatcherImpl::run(RunType type) {
@@ -534,13 +534,16 @@ bool DispatcherImpl::runBatch(Budget& budget) {
       return false;
     }
     ++stats_.posts_run;
-    batch_.runFirst([this](auto run) { loop_->call("posted", run); });
+    {
+      const PostQueue::Posted posted = batch_.takeFirst();
+      loop_->call("posted", posted);
+    }
     budget.countCallback();
     if (budget.spent()) {
       return false;
     }
   }
-  lingers_ = from_others && stats_.posts_run - first >= kBurst && loop_->realTime() ? kLingers : 0;
+  lingers_ = from_others && stats_.posts_run - first >= kBurst && loop_->timePasses() ? kLingers : 0;
   return true;
 }
 
@@ -577,7 +580,7 @@ void DispatcherImpl::Budget::countCallback() {
   if (++callbacks_ % kCallbacksPerLook != 0) {
     return;
   }
-  if (!loop_.realTime()) {
+  if (!loop_.timePasses()) {
     spent_ = callbacks_ >= kMaxCallbacksSimulated;
     return;
   }

@@ -28,12 +28,13 @@ int kernelThread() {
 
 Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, std::unique_ptr<Backend> backend,
            bool terminate_on_exception)
-    : LoopCore(PostHandle(post_queue), /*simulated=*/&time_system != &realTimeSystem()),
+    : LoopCore(PostHandle(post_queue), time_system.passesByItself()),
       posts(std::move(post_queue)),
       timer_memory(sizeof(TimerImpl)),
       time_system_(time_system),
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),
+      time_passes_(time_system.passesByItself()),
       backend_(std::move(backend)) {
   thread_number_.store(kernelThread(), std::memory_order_relaxed);
   watchForks();
@@ -155,14 +156,15 @@ Loop::AddedWatcher Loop::addWatcher(int fd, bool edge) {
   if (index >= watchers_.size()) {
     watchers_.resize(index + 1);
   }
-  uint32_t& watchers = watchers_[index];
-  if (watchers >= 2 && (watchers & 1) != (edge ? 1 : 0)) {
+  Watchers& watchers = watchers_[index];
+  if (watchers.count != 0 && watchers.edge != edge) {
     return AddedWatcher::OtherTriggerType;
   }
-  if (watchers / 2 == kMaxWatchers) {
+  if (watchers.count == kMaxWatchers) {
     return AddedWatcher::TooMany;
   }
-  watchers = (watchers & ~1U) + 2 + (edge ? 1 : 0);
+  ++watchers.count;
+  watchers.edge = edge;
   return AddedWatcher::Yes;
 }
 

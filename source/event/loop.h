@@ -138,7 +138,7 @@ public:
     if (handle.cb_ == nullptr) {
       return;  // refused at creation
     }
-    const Running<Handle> running(*this, handle);
+    const CallScope<Handle> running(*this, handle);
     call(kind, handle.cb_, args...);
   }
   // For the constructor of a handle: counts it.
@@ -182,7 +182,7 @@ public:
                       : static_cast<uint64_t>(time_system_.monotonicTime().time_since_epoch().count());
   }
 
-  bool realTime() const { return real_time_; }
+  bool timePasses() const { return time_passes_; }
 
   // How long the file events of one poll may keep other work waiting, in nanoseconds; in simulated time, how many there
   // may be. What is left is called in the next iteration, before what has become ready since. Where nothing else waits
@@ -195,8 +195,8 @@ public:
     work_waits_ = work_waits;
   }
   void countFileEvent() {
-    if (real_time_) {
-      const uint64_t now = fast_clock_.now();
+    if (time_passes_) {
+      const uint64_t now = deadlineClock();
       if (file_events_++ == 0) {
         file_events_until_ = now + max_file_event_time_;
       } else if (now >= file_events_until_) [[unlikely]] {
@@ -226,7 +226,7 @@ public:
   enum class AddedWatcher { Yes, OtherTriggerType, TooMany };
   static constexpr uint32_t kMaxWatchers = 65'535;  // of a descriptor: libevent counts them in 16 bits
   AddedWatcher addWatcher(int fd, bool edge);
-  void removeWatcher(int fd) { watchers_[static_cast<std::size_t>(fd)] -= 2; }
+  void removeWatcher(int fd) { --watchers_[static_cast<std::size_t>(fd)].count; }
 
   // Plain state, changed by the dispatcher and the handles.
   const std::shared_ptr<PostQueue> posts;
@@ -254,25 +254,25 @@ private:
       "used on a wrong thread; hand the work over with Dispatcher::post() or PostHandle::post()";
 
   // A handle whose callback runs. One may run within another.
-  struct RunningBase {
+  struct CallScopeBase {
     const void* const whose;
-    RunningBase* const outer;
+    CallScopeBase* const outer;
     bool destroyed = false;
   };
   template <class Handle>
-  class Running : private RunningBase {
+  class CallScope : private CallScopeBase {
   public:
-    Running(Loop& loop, Handle& handle) : RunningBase{&handle, loop.running_}, loop_(loop), handle_(handle) {
+    CallScope(Loop& loop, Handle& handle) : CallScopeBase{&handle, loop.running_}, loop_(loop), handle_(handle) {
       loop.running_ = this;
     }
-    ~Running() {
+    ~CallScope() {
       loop_.running_ = this->outer;
       if (this->destroyed) [[unlikely]] {
         loop_.freeHandle(&handle_);
       }
     }
-    Running(const Running&) = delete;
-    Running& operator=(const Running&) = delete;
+    CallScope(const CallScope&) = delete;
+    CallScope& operator=(const CallScope&) = delete;
 
   private:
     Loop& loop_;
@@ -307,7 +307,7 @@ private:
       return;
     }
     handle->leaveLoop();
-    for (RunningBase* running = running_; running != nullptr; running = running->outer) {
+    for (CallScopeBase* running = running_; running != nullptr; running = running->outer) {
       if (running->whose == handle) {
         running->destroyed = true;
         return;
@@ -322,15 +322,16 @@ private:
 
   TimeSystem& time_system_;
   const bool terminate_on_exception_;
-  const bool real_time_;
+  const bool real_time_;    // the machine's clocks, for which there is a faster way
+  const bool time_passes_;  // by itself
   FastClock fast_clock_;
   const std::unique_ptr<Backend> backend_;
   // Threads, as the kernel numbers them. The one that is in a run, or 0; release/acquire: a destructor on another
   // thread comes after the last iteration. And the one that made the loop, or ran it last; relaxed.
   std::atomic<int> running_thread_{0};
   std::atomic<int> thread_number_{0};
-  RunningBase* running_ = nullptr;  // the innermost; nobody_ when the loop has ended, or is lost
-  RunningBase nobody_{nullptr, nullptr};
+  CallScopeBase* running_ = nullptr;  // the innermost; nobody_ when the loop has ended, or is lost
+  CallScopeBase nobody_{nullptr, nullptr};
   bool lost_ = false;
   bool thread_left_behind_ = false;  // by the fork that is under way
   bool base_inherited_ = false;      // from the parent, as the next
@@ -339,13 +340,17 @@ private:
   Mutex end_lock_;                     // of what handles share, once the loop has ended
   static constexpr uint32_t kMaxFileEventsSimulated = 10'000;
   uint64_t max_file_event_time_ = UINT64_MAX / 2;
-  uint64_t file_events_until_ = 0;  // by fast_clock_
+  uint64_t file_events_until_ = 0;  // by deadlineClock()
   uint32_t file_events_ = 0;        // of this poll
   bool work_waits_ = false;
   std::size_t watched_ = 0;
   uint64_t log_exceptions_at_ = 0;  // by deadlineClock()
   uint64_t exceptions_not_logged_ = 0;
-  std::vector<uint32_t> watchers_;  // by descriptor: twice their number, and 1 when they are edge-triggered
+  struct Watchers {
+    uint16_t count = 0;
+    bool edge = false;  // all of them, while there are any
+  };
+  std::vector<Watchers> watchers_;  // by descriptor
   MonotonicTime approximate_time_{};
   bool approximate_time_valid_ = false;
 };

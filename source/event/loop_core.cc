@@ -64,9 +64,9 @@ private:
 
 }  // namespace
 
-LoopCore::LoopCore(const PostHandle& posts, bool simulated)
+LoopCore::LoopCore(const PostHandle& posts, bool time_passes)
     : remote_(new Remote(posts)),
-      in_place_batch_(simulated ? kMaxInPlaceSimulated : kInPlacePerLook),
+      in_place_batch_(time_passes ? kInPlacePerLook : kMaxInPlaceSimulated),
       in_place_left_(in_place_batch_) {}
 
 LoopCore::~LoopCore() { delete remote_; }
@@ -194,7 +194,7 @@ bool LoopCore::shutdownRound() {
   if (ended()) {
     return false;
   }
-  const Running running(this);
+  const RunScope running(this);
   bool any = false;
   for (; !pending_.empty(); any = true) {
     pending_.takeFirst().abandonOperation();
@@ -240,7 +240,7 @@ bool LoopCore::endShutdown(bool force) {
   return true;
 }
 
-LoopCore::Detached::Detached(Dispatcher& mock) : loop_(*new LoopCore(PostHandle(), /*simulated=*/false)) {
+LoopCore::Detached::Detached(Dispatcher& mock) : loop_(*new LoopCore(PostHandle(), /*time_passes=*/true)) {
   loop_.setDispatcher(&mock);
   loop_.bindToThread();
 }

@@ -51,7 +51,7 @@ void PostQueue::Batch::destroyAll() {
     while (!firstFinished()) {
       sched_yield();
     }
-    runFirst([](auto&&) {});
+    const Posted destroyed = takeFirst();
   }
   freeAll(std::exchange(used_, nullptr));
 }
@@ -111,16 +111,16 @@ PostQueue::~PostQueue() {
   freeAll(posted_.spare);
 }
 
-inline bool PostQueue::Chain::needsChunk(const PostCb& cb) const {
+inline bool PostQueue::Chunks::needsChunk(const PostCb& cb) const {
   return spare == nullptr && (first == nullptr || last->end + kHeaderBytes + cb.operations()->size > Chunk::kBytes);
 }
 
-bool PostQueue::Chain::allocateSpare() {
+bool PostQueue::Chunks::allocateSpare() {
   auto* const chunk = new (std::nothrow) Chunk;
   return chunk != nullptr && keepSpare(chunk, SIZE_MAX);
 }
 
-inline std::byte* PostQueue::Chain::place(std::size_t bytes) {
+inline std::byte* PostQueue::Chunks::write(std::size_t bytes) {
   if (first == nullptr || last->end + bytes > Chunk::kBytes) {
     Chunk* const chunk = std::exchange(spare, spare->next);
     --spares;
@@ -136,15 +136,15 @@ inline std::byte* PostQueue::Chain::place(std::size_t bytes) {
   return record;
 }
 
-inline void PostQueue::Chain::append(PostCb& cb) {
+inline void PostQueue::Chunks::append(PostCb& cb) {
   const PostCb::Operations* const operations = cb.operations();
-  std::byte* const record = place(kHeaderBytes + operations->size);
+  std::byte* const record = write(kHeaderBytes + operations->size);
   ::new (record) Header(reinterpret_cast<uintptr_t>(operations));
   cb.relocateBytesTo(record + kHeaderBytes);
 }
 
-inline PostQueue::Header* PostQueue::Chain::reserve(const PostCb& cb) {
-  return ::new (place(kHeaderBytes + cb.operations()->size))
+inline PostQueue::Header* PostQueue::Chunks::reserve(const PostCb& cb) {
+  return ::new (write(kHeaderBytes + cb.operations()->size))
       Header(reinterpret_cast<uintptr_t>(cb.operations()) | kUnfinished);
 }
 
@@ -283,7 +283,7 @@ std::size_t PostQueue::size() {
   return from_loop_.size + posted_.size;
 }
 
-bool PostQueue::Chain::keepSpare(Chunk* chunk, std::size_t limit) {
+bool PostQueue::Chunks::keepSpare(Chunk* chunk, std::size_t limit) {
   if (spares == limit) {
     return false;
   }

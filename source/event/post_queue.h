@@ -50,6 +50,37 @@ public:
     alignas(PostCb::kAlignment) std::byte data[kBytes];
   };
 
+  class Batch;
+
+  // A callback that was taken from a batch, and may be called once. With this it is destroyed.
+  class Posted {
+  public:
+    Posted(const Posted&) = delete;
+    Posted& operator=(const Posted&) = delete;
+    ~Posted() {
+      if (operations_ != nullptr) [[likely]] {
+        operations_->destroy(capture_);
+      }
+      done();
+    }
+
+    void operator()() const {
+      if (operations_ != nullptr) [[likely]] {
+        operations_->invoke(capture_);
+      }
+    }
+
+  private:
+    friend class Batch;
+    Posted(Batch& batch, const PostCb::Operations* operations, std::byte* capture)
+        : batch_(batch), operations_(operations), capture_(capture) {}
+    void done() const;
+
+    Batch& batch_;
+    const PostCb::Operations* const operations_;  // null: it was given up, and there is no capture
+    std::byte* const capture_;
+  };
+
   // What was posted, in order, taken from the queue: the callbacks that have not run yet.
   class Batch {
   public:
@@ -65,21 +96,15 @@ public:
     bool firstFinished() const { return (header().load(std::memory_order_acquire) & kUnfinished) == 0; }
     // Whether any of them did not come by postFromLoop().
     bool fromOtherThreads() const { return from_other_threads_; }
-    // Calls `invoke` with a function that runs the first callback; then destroys that callback, also where `invoke`
-    // throws. Not when empty, nor before the first is finished.
-    template <class Invoke>
-    void runFirst(Invoke invoke) {
+    // The first callback, which stays where it stands until it is destroyed with what this returns. Not when empty, nor
+    // before the first is finished.
+    Posted takeFirst() {
       const uintptr_t header_word = header().load(std::memory_order_relaxed);
       const PostCb::Operations* const operations = operationsOf(header_word);
       std::byte* const capture = first_->data + read_ + kHeaderBytes;
       read_ += kHeaderBytes + operations->size;
       --size_;
-      if ((header_word & kGivenUp) != 0) [[unlikely]] {
-        const Done skipped{*this, nullptr, nullptr};
-        return;
-      }
-      const Done done{*this, operations->destroy, capture};
-      invoke([operations, capture] { operations->invoke(capture); });
+      return Posted(*this, (header_word & kGivenUp) == 0 ? operations : nullptr, capture);
     }
     // Destroys the callbacks, in order, without running them. Waits for those that are not finished.
     void destroyAll();
@@ -88,20 +113,6 @@ public:
 
   private:
     friend class PostQueue;
-    // A callback that has been run.
-    struct Done {
-      ~Done() {
-        if (destroy != nullptr) {
-          destroy(capture);
-        }
-        if (batch.read_ == batch.first_->end) {
-          batch.nextChunk();
-        }
-      }
-      Batch& batch;
-      void (*const destroy)(void*) noexcept;
-      std::byte* const capture;
-    };
 
     const Header& header() const { return *reinterpret_cast<const Header*>(first_->data + read_); }
     void nextChunk();
@@ -193,7 +204,7 @@ public:
 
 private:
   // Posted callbacks, and chunks to put more in.
-  struct Chain {
+  struct Chunks {
     Chunk* first = nullptr;
     Chunk* last = nullptr;
     Chunk* spare = nullptr;
@@ -207,7 +218,7 @@ private:
     void append(PostCb& cb);
     // Where there is room: a record of `cb`, whose header says that it is unfinished.
     Header* reserve(const PostCb& cb);
-    std::byte* place(std::size_t bytes);
+    std::byte* write(std::size_t bytes);
     bool keepSpare(Chunk* chunk, std::size_t limit);
   };
 
@@ -239,7 +250,7 @@ private:
 
   const std::string name_;
   const std::unique_ptr<Waker> waker_;
-  Chain from_loop_;  // the loop's thread alone
+  Chunks from_loop_;  // the loop's thread alone
   // Release/acquire: what came before the call is seen after run().
   std::atomic<bool> exit_requested_{false};
   std::atomic<uint64_t> keepers_{0};
@@ -250,7 +261,7 @@ private:
 
   // What producers touch, on cache lines of its own.
   alignas(64) Mutex lock_;
-  Chain posted_ ABSL_GUARDED_BY(lock_);
+  Chunks posted_ ABSL_GUARDED_BY(lock_);
   bool closed_ ABSL_GUARDED_BY(lock_) = false;
 
   // Set under the lock; cleared under it by the post that wakes, or without it by the loop, which looks at the queue
@@ -262,5 +273,11 @@ private:
   std::atomic<uint64_t> wakeups_{0};
   std::atomic<int> leaving_{0};  // raised before what may end the loop is done, so that who sees that sees this
 };
+
+inline void PostQueue::Posted::done() const {
+  if (batch_.read_ == batch_.first_->end) {
+    batch_.nextChunk();
+  }
+}
 
 }  // namespace nuncio

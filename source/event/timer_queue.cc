@@ -26,14 +26,14 @@ void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) 
     const uint64_t next = nextSlot().begin;
     current_tick_ = std::max(current_tick_, std::min(now >> kTickBits, next - 1));
   }
-  if (node.place == kHeap || node.place == kRun) {
+  if (node.slot == kHeap || node.slot == kRun) {
     removeFromCurrentTick(node);
   }
   armed_ += node.armed() ? 0 : 1;
   node.deadline = deadline;
   node.order = next_order_++;
   node.precise = precise;
-  if (node.place == kUnfiled) {
+  if (node.slot == kUnfiled) {
     file(node);
     return;
   }
@@ -42,7 +42,7 @@ void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) 
   const uint64_t tick = deadline >> kTickBits;
   const uint32_t slot = tick > current_tick_ ? slotFor(tick) : 0;
   moving_[moving_count_] = &node;
-  moving_count_ += slot <= node.place ? 1 : 0;
+  moving_count_ += slot <= node.slot ? 1 : 0;
   if (moving_count_ == kMaxMoving) {
     move();
   }
@@ -52,21 +52,21 @@ void TimerQueue::arm(Node& node, uint64_t deadline, bool precise, uint64_t now) 
 void TimerQueue::move() {
   const uint32_t count = std::exchange(moving_count_, 0);
   for (uint32_t i = 0; i < count; ++i) {
-    if (moving_[i]->place < kSlots) {
+    if (moving_[i]->slot < kSlots) {
       __builtin_prefetch(static_cast<const void*>(moving_[i]->entry_), 1);
     }
   }
   for (uint32_t i = 0; i < count; ++i) {
     Node& node = *moving_[i];
-    if (!node.armed() || node.place >= kSlots) {
+    if (!node.armed() || node.slot >= kSlots) {
       continue;  // disarmed, or moved already
     }
     const uint64_t tick = node.deadline >> kTickBits;
     const uint32_t slot = tick > current_tick_ ? slotFor(tick) : kHeap;
-    if (slot == node.place) {
+    if (slot == node.slot) {
       boundSlot(slots_[slot], node);
       slots_[slot].moved_due = std::min(slots_[slot].moved_due, node.deadline);
-    } else if (slot < node.place || slot == kHeap) {
+    } else if (slot < node.slot || slot == kHeap) {
       unlink(node);
       file(node);
     }
@@ -76,10 +76,10 @@ void TimerQueue::move() {
 void TimerQueue::remove(Node& node) {
   move();
   disarm(node);
-  if (node.place == kUnfiled) {
+  if (node.slot == kUnfiled) {
     return;
   }
-  if (node.place == kHeap || node.place == kRun) {
+  if (node.slot == kHeap || node.slot == kRun) {
     removeFromCurrentTick(node);
   } else {
     unlink(node);
@@ -122,9 +122,9 @@ bool TimerQueue::advance(bool more_at_hand, uint64_t now) {
         return false;
       }
       current_tick_ = next.begin;
-      pouring_ = next.place < kFirstLevelSlots;
-      cascading_ = pouring_ ? kUnfiled : next.place;
-    } else if (due && next.place < kFirstLevelSlots && next.begin < (limit_ >> kTickBits)) {
+      pouring_ = next.index < kFirstLevelSlots;
+      cascading_ = pouring_ ? kUnfiled : next.index;
+    } else if (due && next.index < kFirstLevelSlots && next.begin < (limit_ >> kTickBits)) {
       current_tick_ = next.begin;
       pouring_ = true;
     }
@@ -140,7 +140,7 @@ TimerQueue::Wake TimerQueue::nextWake() {
     return wake;  // what is filed has been disarmed, and may lie there until a timer is armed
   }
   if (const SlotBegin next = nextSlot(); next.begin != kNever) {
-    wake = {slots_[next.place].due, slots_[next.place].latest};
+    wake = {slots_[next.index].due, slots_[next.index].latest};
   }
   if (cascading_ != kUnfiled) {
     wake.due = std::min(wake.due, slots_[cascading_].due);
@@ -178,15 +178,15 @@ void TimerQueue::file(Node& node) {
   }
 }
 
-void TimerQueue::link(Node& node, uint32_t place) {
-  Slot& slot = slots_[place];
+void TimerQueue::link(Node& node, uint32_t index) {
+  Slot& slot = slots_[index];
   if (slot.last == nullptr || slot.last->count == Block::kNodes) {
     slot.last = takeBlock(slot.last);
     slot.last->due_before = slot.due;
-    occupied_[place / kWordBits] |= uint64_t{1} << (place % kWordBits);
-    occupied_words_ |= 1U << (place / kWordBits);
+    occupied_[index / kWordBits] |= uint64_t{1} << (index % kWordBits);
+    occupied_words_ |= 1U << (index / kWordBits);
   }
-  node.place = place;
+  node.slot = index;
   node.entry_ = &slot.last->nodes[slot.last->count++];
   *node.entry_ = &node;
   boundSlot(slot, node);
@@ -194,7 +194,7 @@ void TimerQueue::link(Node& node, uint32_t place) {
 
 // Fills the gap with the slot's last timer.
 void TimerQueue::unlink(Node& node) {
-  Slot& slot = slots_[node.place];
+  Slot& slot = slots_[node.slot];
   Block* const last = slot.last;
   Node* const moved = last->nodes[--last->count];
   *node.entry_ = moved;
@@ -204,19 +204,19 @@ void TimerQueue::unlink(Node& node) {
     slot.last = last->previous;
     blocks_.give(last);
     if (slot.last == nullptr) {
-      markEmpty(node.place);
+      markEmpty(node.slot);
     }
   }
-  node.place = kUnfiled;
+  node.slot = kUnfiled;
 }
 
-void TimerQueue::markEmpty(uint32_t place) {
-  uint64_t& word = occupied_[place / kWordBits];
-  word &= ~(uint64_t{1} << (place % kWordBits));
+void TimerQueue::markEmpty(uint32_t index) {
+  uint64_t& word = occupied_[index / kWordBits];
+  word &= ~(uint64_t{1} << (index % kWordBits));
   if (word == 0) {
-    occupied_words_ &= ~(1U << (place / kWordBits));
+    occupied_words_ &= ~(1U << (index / kWordBits));
   }
-  slots_[place].due = slots_[place].latest = slots_[place].moved_due = kNever;
+  slots_[index].due = slots_[index].latest = slots_[index].moved_due = kNever;
 }
 
 TimerQueue::Block* TimerQueue::takeBlock(Block* previous) {
@@ -237,18 +237,18 @@ TimerQueue::SlotBegin TimerQueue::nextSlot() const {
     return {};
   }
   const auto word = static_cast<uint32_t>(std::countr_zero(occupied_words_));
-  const uint32_t place = word * kWordBits + static_cast<uint32_t>(std::countr_zero(occupied_[word]));
+  const uint32_t index = word * kWordBits + static_cast<uint32_t>(std::countr_zero(occupied_[word]));
   int shift = 0;  // of a slot's first tick
   int level_bits = kFirstLevelBits;
-  uint32_t slot = place;
-  if (place >= kFirstLevelSlots) {
-    const uint32_t higher = place - kFirstLevelSlots;
+  uint32_t slot = index;
+  if (index >= kFirstLevelSlots) {
+    const uint32_t higher = index - kFirstLevelSlots;
     shift = kFirstLevelBits + static_cast<int>(higher / kLevelSlots) * kLevelBits;
     level_bits = kLevelBits;
     slot = higher % kLevelSlots;
   }
   const uint64_t above = current_tick_ >> (shift + level_bits) << (shift + level_bits);
-  return {place, above | (uint64_t{slot} << shift)};
+  return {index, above | (uint64_t{slot} << shift)};
 }
 
 // Goes on with a slot whose time has come and that is not empty yet, if there is one, by a piece.
@@ -260,29 +260,29 @@ void TimerQueue::refile() {
     run_.clear();
   }
   const std::size_t begin = run_.size();
-  const uint32_t place = pouring_ ? static_cast<uint32_t>(current_tick_ & (kFirstLevelSlots - 1)) : cascading_;
-  takePiece(place);
+  const uint32_t index = pouring_ ? static_cast<uint32_t>(current_tick_ & (kFirstLevelSlots - 1)) : cascading_;
+  takePiece(index);
   if (piece_left_ <= 0) {
     piece_left_ = kNoneLeft;
   }
   if (run_.size() > begin) {
     addSegment(static_cast<uint32_t>(begin));
   }
-  if (slots_[place].last == nullptr) {
-    markEmpty(place);
+  if (slots_[index].last == nullptr) {
+    markEmpty(index);
     if (pouring_) {
       pouring_ = false;
     } else {
       cascading_ = kUnfiled;
     }
   }
-  limit_ = std::min(pouring_ ? slots_[place].due : kNever, cascading_ != kUnfiled ? slots_[cascading_].due : kNever);
+  limit_ = std::min(pouring_ ? slots_[index].due : kNever, cascading_ != kUnfiled ? slots_[cascading_].due : kNever);
 }
 
 // Files anew timers of a slot whose time has come.
-void TimerQueue::takePiece(uint32_t place) {
+void TimerQueue::takePiece(uint32_t index) {
   constexpr uint32_t kAhead = 10;  // of timers, to be fetched side by side
-  Slot& slot = slots_[place];
+  Slot& slot = slots_[index];
   while (slot.last != nullptr && piece_left_ > 0) {
     Block* const block = std::exchange(slot.last, slot.last->previous);
     piece_left_ -= block->count;
@@ -292,10 +292,10 @@ void TimerQueue::takePiece(uint32_t place) {
       Node& node = *block->nodes[i];
       const uint64_t tick = node.deadline >> kTickBits;
       if (!node.armed()) {
-        node.place = kUnfiled;
+        node.slot = kUnfiled;
         in_vain_ = true;
       } else if (tick <= current_tick_) {
-        node.place = kRun;
+        node.slot = kRun;
         precise_in_current_tick_ += node.precise;
         run_.push_back({node.deadline, node.order, &node});
       } else {
@@ -324,20 +324,20 @@ bool TimerQueue::tidy() {
     if (next.begin == kNever || firstOfCurrentTick() != nullptr) {
       return true;
     }
-    if (const Tidied tidied = tidySlot(next.place); tidied != Tidied::Emptied) {
+    if (const Tidied tidied = tidySlot(next.index); tidied != Tidied::Emptied) {
       return tidied == Tidied::Exact;
     }
   }
 }
 
 // Drops what has been disarmed, moves on what has been moved, and bounds the slot by what is left.
-TimerQueue::Tidied TimerQueue::tidySlot(uint32_t place) {
+TimerQueue::Tidied TimerQueue::tidySlot(uint32_t index) {
   uint64_t due = kNever;
   uint64_t latest = kNever;
   int64_t seen = 0;
   int64_t dropped = 0;
   // Backwards, since unlink() fills gaps from the end.
-  for (const Block* block = slots_[place].last; block != nullptr;) {
+  for (const Block* block = slots_[index].last; block != nullptr;) {
     if (piece_left_ <= 0) {
       // Where most stay, another round would not come further either: then one wake-up in vain is the lesser evil.
       return 2 * dropped >= seen ? Tidied::InPart : Tidied::Exact;
@@ -353,7 +353,7 @@ TimerQueue::Tidied TimerQueue::tidySlot(uint32_t place) {
       if (!node.armed()) {
         unlink(node);
         ++dropped;
-      } else if (slotFor(node.deadline >> kTickBits) != place) {
+      } else if (slotFor(node.deadline >> kTickBits) != index) {
         unlink(node);
         file(node);
         ++dropped;
@@ -364,11 +364,11 @@ TimerQueue::Tidied TimerQueue::tidySlot(uint32_t place) {
     }
     block = previous;
   }
-  if (slots_[place].last == nullptr) {
+  if (slots_[index].last == nullptr) {
     return Tidied::Emptied;
   }
-  slots_[place].due = slots_[place].moved_due = due;
-  slots_[place].latest = latest;
+  slots_[index].due = slots_[index].moved_due = due;
+  slots_[index].latest = latest;
   return Tidied::Exact;
 }
 
@@ -438,17 +438,17 @@ TimerQueue::Node* TimerQueue::firstOfCurrentTick() {
 
 void TimerQueue::removeFromCurrentTick(Node& node) {
   precise_in_current_tick_ -= node.precise;
-  if (node.place == kHeap) {
+  if (node.slot == kHeap) {
     heapRemove(node.index_);
   } else {
     run_[node.index_].node = nullptr;
   }
-  node.place = kUnfiled;
+  node.slot = kUnfiled;
 }
 
 void TimerQueue::heapPush(Node& node) {
   heap_.emplace_back();
-  node.place = kHeap;
+  node.slot = kHeap;
   precise_in_current_tick_ += node.precise;
   siftUp(static_cast<uint32_t>(heap_.size()) - 1, {node.deadline, node.order, &node});
 }
@@ -472,10 +472,10 @@ void TimerQueue::siftUp(uint32_t index, Entry entry) {
     if (!before(entry, heap_[parent])) {
       break;
     }
-    place(index, heap_[parent]);
+    putInHeap(index, heap_[parent]);
     index = parent;
   }
-  place(index, entry);
+  putInHeap(index, entry);
 }
 
 void TimerQueue::siftDown(uint32_t index, Entry entry) {
@@ -491,10 +491,10 @@ void TimerQueue::siftDown(uint32_t index, Entry entry) {
     if (!before(heap_[child], entry)) {
       break;
     }
-    place(index, heap_[child]);
+    putInHeap(index, heap_[child]);
     index = child;
   }
-  place(index, entry);
+  putInHeap(index, entry);
 }
 
 }  // namespace nuncio

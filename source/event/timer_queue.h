@@ -30,47 +30,15 @@ namespace nuncio {
 //
 // Times are nanoseconds of a monotonic clock, at least 0. Knows nothing of loops or clocks. Threads: one.
 class TimerQueue {
-  static constexpr int kTickBits = 20;        // a tick is 2^20 ns = 1.05 ms
-  static constexpr int kFirstLevelBits = 10;  // 1.07 s
-  static constexpr uint32_t kFirstLevelSlots = 1 << kFirstLevelBits;
-  static constexpr int kLevelBits = 6;
-  static constexpr uint32_t kLevelSlots = 1 << kLevelBits;
-  static constexpr uint32_t kHigherLevels = (64 - kTickBits - kFirstLevelBits + kLevelBits - 1) / kLevelBits;
-  static constexpr uint32_t kSlots = kFirstLevelSlots + kHigherLevels * kLevelSlots;
-  // Places: the slots, in the order of time, then these.
-  static constexpr uint32_t kHeap = kSlots;
-  static constexpr uint32_t kRun = kHeap + 1;
-  static constexpr uint32_t kUnfiled = kHeap + 2;
-
 public:
+  static constexpr int kTickBits = 20;  // 1.05 ms
   static constexpr uint64_t kTick = uint64_t{1} << kTickBits;
   // Precise timers share wake-ups too, within 33 us; the kernel's own default for a sleeping thread is 50.
   static constexpr uint64_t kPreciseTick = uint64_t{1} << 15;
   static constexpr uint64_t kNever = UINT64_MAX;
 
-private:
-  // What arming touches: first in the timer, to share a cache line with what its owner has before it.
-  struct Key {
-    uint64_t deadline = kNever;
-    uint64_t order : 52 = 0;  // of arming; at ten million a second it lasts for 14 years
-    uint64_t precise : 1 = 0;
-    uint64_t place : 11 = kUnfiled;
-  };
-
-public:
   // A timer, as the queue sees it; its owner derives from it and keeps it in place.
-  class Node : private Key {
-  public:
-    Node() : entry_(nullptr) {}
-    bool armed() const { return deadline != kNever; }
-
-  private:
-    friend class TimerQueue;
-    union {
-      Node** entry_;    // while it is in a slot
-      uint32_t index_;  // while it is in the run or the heap
-    };
-  };
+  class Node;
 
   // When the loop has to look at the queue again.
   struct Wake {
@@ -95,10 +63,7 @@ public:
   // filing: what passes there is not lost when it lags.
   void arm(Node& node, uint64_t deadline, bool precise, uint64_t now);
 
-  void disarm(Node& node) {
-    armed_ -= node.armed() ? 1 : 0;
-    node.deadline = kNever;
-  }
+  void disarm(Node& node);
 
   // Forgets `node`, which may then be destroyed.
   void remove(Node& node);
@@ -124,6 +89,25 @@ public:
   std::size_t size() const { return armed_; }
 
 private:
+  static constexpr int kFirstLevelBits = 10;  // 1.07 s
+  static constexpr uint32_t kFirstLevelSlots = 1 << kFirstLevelBits;
+  static constexpr int kLevelBits = 6;
+  static constexpr uint32_t kLevelSlots = 1 << kLevelBits;
+  static constexpr uint32_t kHigherLevels = (64 - kTickBits - kFirstLevelBits + kLevelBits - 1) / kLevelBits;
+  static constexpr uint32_t kSlots = kFirstLevelSlots + kHigherLevels * kLevelSlots;
+  // Where a timer is: in a slot, by number in the order of time, or in one of these.
+  static constexpr uint32_t kHeap = kSlots;
+  static constexpr uint32_t kRun = kHeap + 1;
+  static constexpr uint32_t kUnfiled = kHeap + 2;
+
+  // What arming touches: first in the timer, to share a cache line with what its owner has before it.
+  struct Key {
+    uint64_t deadline = kNever;
+    uint64_t order : 52 = 0;  // of arming; at ten million a second it lasts for 14 years
+    uint64_t precise : 1 = 0;
+    uint64_t slot : 11 = kUnfiled;
+  };
+
   struct Block {
     static constexpr uint32_t kNodes = 13;
     Block* previous;
@@ -147,7 +131,7 @@ private:
   };
 
   struct SlotBegin {
-    uint32_t place = kUnfiled;
+    uint32_t index = kUnfiled;
     uint64_t begin = kNever;  // its first tick
   };
 
@@ -168,17 +152,17 @@ private:
   uint32_t slotFor(uint64_t tick) const;
   void file(Node& node);
   void move();
-  void link(Node& node, uint32_t place);
+  void link(Node& node, uint32_t index);
   void unlink(Node& node);
-  void markEmpty(uint32_t place);
+  void markEmpty(uint32_t index);
   void boundSlot(Slot& slot, const Node& node);
   Block* takeBlock(Block* previous);
   SlotBegin nextSlot() const;
   bool advance(bool more_at_hand, uint64_t now);
   void refile();
-  void takePiece(uint32_t place);
+  void takePiece(uint32_t index);
   bool tidy();
-  Tidied tidySlot(uint32_t place);
+  Tidied tidySlot(uint32_t index);
 
   Node* firstOfCurrentTick();
   void addSegment(uint32_t begin);
@@ -190,10 +174,7 @@ private:
   void heapRemove(uint32_t index);
   void siftUp(uint32_t index, Entry entry);
   void siftDown(uint32_t index, Entry entry);
-  void place(uint32_t index, const Entry& entry) {
-    heap_[index] = entry;
-    entry.node->index_ = index;
-  }
+  void putInHeap(uint32_t index, const Entry& entry);
 
   uint64_t current_tick_ = 0;  // slots hold later ticks, the run and the heap this one and earlier ones
   uint64_t next_order_ = 0;
@@ -224,5 +205,28 @@ private:
   std::vector<Entry> heap_;        // what was armed since
   std::size_t precise_in_current_tick_ = 0;
 };
+
+class TimerQueue::Node : private TimerQueue::Key {
+public:
+  Node() : entry_(nullptr) {}
+  bool armed() const { return deadline != kNever; }
+
+private:
+  friend class TimerQueue;
+  union {
+    Node** entry_;    // while it is in a slot
+    uint32_t index_;  // while it is in the run or the heap
+  };
+};
+
+inline void TimerQueue::disarm(Node& node) {
+  armed_ -= node.armed() ? 1 : 0;
+  node.deadline = kNever;
+}
+
+inline void TimerQueue::putInHeap(uint32_t index, const Entry& entry) {
+  heap_[index] = entry;
+  entry.node->index_ = index;
+}
 
 }  // namespace nuncio

@@ -816,6 +816,7 @@ public:
   absl::StatusOr<AlarmPtr> createAlarm(Dispatcher& /*dispatcher*/) override {
     return std::make_unique<SilentAlarm>(*this);
   }
+  bool passesByItself() const override { return false; }
 
   MonotonicTime now{1h};
   MonotonicTime due;  // what the alarm was set to
@@ -836,6 +837,38 @@ private:
     SilentTimeSystem& time_;
   };
 };
+
+// A clock of a user's own, by which each look takes a millisecond.
+class SlowTimeSystem : public SilentTimeSystem {
+public:
+  explicit SlowTimeSystem(bool passes) : passes_(passes) {}
+  MonotonicTime monotonicTime() const override { return MonotonicTime(1h + 1ms * ++looks_); }
+  bool passesByItself() const override { return passes_; }
+
+private:
+  const bool passes_;
+  mutable int looks_ = 0;
+};
+
+TEST(TimeSystemTest, LimitsAnIterationByTimeWhereThatPassesByItselfAndElseByCalls) {
+  for (const bool passes : {true, false}) {
+    SlowTimeSystem time(passes);
+    DispatcherPtr dispatcher = createDispatcher({.name = "slow", .time_system = &time});
+    int calls = 0;
+    SchedulableCallbackPtr again;
+    again = dispatcher->createSchedulableCallback([&] {
+      ++calls;
+      again->scheduleCurrentIteration();
+    });
+    again->scheduleCurrentIteration();
+    dispatcher->run(RunType::NonBlock);
+    if (passes) {
+      EXPECT_LT(calls, 100);
+    } else {
+      EXPECT_GT(calls, 1000);
+    }
+  }
+}
 
 class AlarmTest : public testing::Test {
 protected:

@@ -638,7 +638,7 @@ TEST_F(CoroutineThreadsTest, ShutdownOfEitherDispatcherReachesOneThatGoesToAndFr
     constexpr int kWanderers = 20;
     DispatcherPtr other = createDispatcher({.name = "other"});
     auto thread = std::make_unique<DispatcherThread>(*other);
-    Latch destroyed(kWanderers);
+    Countdown destroyed(kWanderers);
     std::vector<Future<void>> futures;
     for (int i = 0; i < kWanderers; ++i) {
       futures.push_back(end_home ? wander(*other, *away_, &destroyed) : wander(*home_, *other, &destroyed));

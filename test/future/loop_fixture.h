@@ -33,7 +33,7 @@ protected:
   LogCapture log_{LogLayer::Future};
   SimulatedTimeSystem time_;
   DispatcherPtr dispatcher_ = createDispatcher({.name = "test", .time_system = &time_});
-  const LoopCore::Running running_{&future_internal::loopOf(*dispatcher_)};
+  const LoopCore::RunScope running_{&future_internal::loopOf(*dispatcher_)};
 };
 
 // Many promises, and their futures on a dispatcher.

@@ -175,7 +175,7 @@ class World {
   OtherThread& thread_;
   const DispatcherPtr here_ = createDispatcher({.name = "here", .time_system = &time_});
   const DispatcherPtr there_ = createDispatcher({.name = "there", .time_system = &time_});
-  std::optional<LoopCore::Running> running_;
+  std::optional<LoopCore::RunScope> running_;
 
 public:
   explicit World(OtherThread& thread) : thread_(thread) {

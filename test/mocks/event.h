@@ -115,6 +115,7 @@ public:
   MOCK_METHOD(MonotonicTime, monotonicTime, (), (const, override));
   MOCK_METHOD(SystemTime, systemTime, (), (const, override));
   MOCK_METHOD(absl::StatusOr<AlarmPtr>, createAlarm, (Dispatcher & dispatcher), (override));
+  bool passesByItself() const override { return false; }
 };
 
 class MockTrackedObject : public TrackedObject {

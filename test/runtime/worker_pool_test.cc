@@ -169,7 +169,7 @@ TEST(WorkerPoolTest, NextFromManyThreadsIsEven) {
 TEST(WorkerPoolTest, RunOnAllRunsOnceOnEachWorkerWithItsDispatcher) {
   WorkerPoolPtr pool = makePool(4);
   std::array<std::atomic<int>, 4> calls{};
-  Latch done(4);
+  Countdown done(4);
   EXPECT_TRUE(pool->runOnAll([&](Dispatcher& worker) {
     EXPECT_TRUE(worker.isThreadSafe());
     for (size_t i = 0; i < 4; ++i) {

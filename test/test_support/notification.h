@@ -39,10 +39,10 @@ private:
   bool notified_ = false;
 };
 
-// Latch: as Notification, of what `count` calls have done.
-class Latch {
+// Countdown: as Notification, of what `count` calls have done. (A Latch is the library's, and asynchronous.)
+class Countdown {
 public:
-  explicit Latch(int count) : count_(count) {}
+  explicit Countdown(int count) : count_(count) {}
 
   void countDown() {
     std::lock_guard<std::mutex> lock(mutex_);

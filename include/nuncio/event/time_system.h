@@ -16,10 +16,13 @@ public:
   virtual ~Alarm() = default;
 
   // Rings at some time from `due` to `latest`; replaces what was set before. Called before the loop sleeps, and when
-  // run() returns. MonotonicTime::max() for both: no timer is armed.
+  // run() returns. MonotonicTime::max() for both: no timer is armed. Nothing is due before `due`, and something that
+  // may not wait is at `latest`: real time rings then, so that timers share wake-ups, simulated time when the first is
+  // due.
   virtual void set(MonotonicTime due, MonotonicTime latest) = 0;
 
-  // Called with true when run() begins, with false when it is about to return.
+  // Called with true when run() begins, with false when it is about to return. For time that stands still while a loop
+  // is at work; others need not care.
   virtual void setRunning(bool running) = 0;
 
   // Whether it has rung since the last call, and timers may be due. Asked once in each iteration, after the poll.
@@ -36,6 +39,10 @@ class TimeSystem : public TimeSource {
 public:
   // Called once by each dispatcher while it is created, and again in the child of a fork.
   virtual absl::StatusOr<AlarmPtr> createAlarm(Dispatcher& dispatcher) = 0;
+
+  // Whether time goes on while a callback runs. If it does not, an iteration is limited by how many callbacks it runs,
+  // not by how long they take (DispatcherOptions::max_callback_time_per_iteration), so that it is the same each time.
+  virtual bool passesByItself() const { return true; }
 };
 
 // The machine's clocks: std::chrono::steady_clock, system_clock, and a timerfd for each dispatcher.

@@ -52,6 +52,7 @@ public:
   MonotonicTime monotonicTime() const override;
   SystemTime systemTime() const override;
   absl::StatusOr<AlarmPtr> createAlarm(Dispatcher& dispatcher) override;
+  bool passesByItself() const override { return false; }
 
 private:
   class Impl;

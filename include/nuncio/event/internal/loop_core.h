@@ -213,18 +213,18 @@ public:
   class Detached;
 
   // Makes a loop the one that runs on this thread. For the dispatcher; and for tests, which are a part of its run then.
-  class Running {
+  class RunScope {
   public:
-    explicit Running(LoopCore* loop) : outer_(current_), outer_floor_(stack_floor_) {
+    explicit RunScope(LoopCore* loop) : outer_(current_), outer_floor_(stack_floor_) {
       current_ = loop;
       stack_floor_ = reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) - kStackBytes;
     }
-    ~Running() {
+    ~RunScope() {
       current_ = outer_;
       stack_floor_ = outer_floor_;
     }
-    Running(const Running&) = delete;
-    Running& operator=(const Running&) = delete;
+    RunScope(const RunScope&) = delete;
+    RunScope& operator=(const RunScope&) = delete;
 
   private:
     LoopCore* const outer_;
@@ -233,8 +233,8 @@ public:
 
 protected:
   // The dispatcher has a share in it, until dispatcherGone(). `posts` may be no dispatcher's, as those of a mock.
-  // `simulated`: the dispatcher's time does not pass by itself.
-  LoopCore(const PostHandle& posts, bool simulated);
+  // `time_passes`: the dispatcher's time does so by itself.
+  LoopCore(const PostHandle& posts, bool time_passes);
   void setDispatcher(Dispatcher* dispatcher) { dispatcher_ = dispatcher; }
   static void setCurrent(LoopCore* loop) { current_ = loop; }
 
