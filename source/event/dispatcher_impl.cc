@@ -483,14 +483,6 @@ void DispatcherImpl::runWorkList(WorkList& list, Budget& budget) {
   }
 }
 
-void DispatcherImpl::runTasks(Budget& budget) {
-  while (!loop_->empty() && !budget.spent()) {
-    ++stats_.tasks_run;
-    loop_->runFirst();
-    budget.countCallback();
-  }
-}
-
 // In turns: callbacks scheduled for this iteration, tasks, deferred deletion, a batch of posts; until nothing is left,
 // or the iteration has done enough.
 void DispatcherImpl::runWork() {
@@ -499,7 +491,7 @@ void DispatcherImpl::runWork() {
   Budget posts_budget = newBudget();
   for (uint64_t turn = 0; turn <= max_batches_; ++turn) {
     runWorkList(loop_->current_iteration, scheduled_budget);
-    runTasks(tasks_budget);
+    loop_->runTasks(tasks_budget, stats_.tasks_run);
     if (!deferred_now_->empty()) {  // looked at here, too: it saves the call for each batch of posts
       clearDeferredDeleteList();
     }

@@ -95,7 +95,6 @@ private:
   void setAlarm();
   void runTimers(uint64_t mark, uint64_t due_at);
   void runWorkList(WorkList& list, Budget& budget);
-  void runTasks(Budget& budget);
   void runWork();
   Budget newBudget() const { return Budget(max_time_, *loop_); }
   bool takeBatch();

@@ -58,7 +58,7 @@ public:
     Posted(const Posted&) = delete;
     Posted& operator=(const Posted&) = delete;
     ~Posted() {
-      if (operations_ != nullptr) [[likely]] {
+      if (operations_ != nullptr && operations_->destroy != nullptr) {
         operations_->destroy(capture_);
       }
       done();

@@ -18,6 +18,8 @@ void* Join::allocateInputs(std::size_t count) noexcept {
 
 void Join::freeInputs(void* inputs) noexcept { std::free(inputs); }
 
+// Everything but making the node happens on the loop's thread: elsewhere the node is delivered there as a task of its
+// own (its runTask() is start()), and only then do the inputs begin to wait.
 void Join::launch(bool decided) noexcept {
   decided_ = decided;
   if (here_) {
@@ -45,7 +47,8 @@ void Join::start() noexcept {
   }
 }
 
-// Has its result, or kNoResult.
+// The node has its result, or kNoResult. It completes when no input is under way any more, since an input may use what
+// the consumer of this is about to destroy. Those that are still there are asked to stop; endInput() counts them down.
 void Join::finish() noexcept {
   if (waiting_ == 0) {
     node_.phase_ = kFinished;
@@ -56,6 +59,8 @@ void Join::finish() noexcept {
   askInputs();
 }
 
+// Each input is asked in a task of its own, which the open EndingScope runs: askToStop() within this loop would
+// recurse, a join into the joins that it waits for, and could destroy inputs_ below it.
 void Join::askInputs() noexcept {
   node_.phase_ = kStopping;
   for (std::size_t i = 0; i < count_; ++i) {
@@ -66,7 +71,8 @@ void Join::askInputs() noexcept {
   }
 }
 
-// An EndingScope is open. Before it waits, the start sees to it, and while it takes a result, what takes it.
+// An EndingScope is open. Where the join has not started, start() finds kCancelled; while it takes an input's result,
+// which may run functions of users, takeWhenDone() finds it afterwards. In both cases nothing is to be done here.
 void Join::stop(const Failure* reason) noexcept {
   if (reason != nullptr && reason_ == nullptr) {
     reason_ = shareFailure(reason);
@@ -79,6 +85,9 @@ void Join::stop(const Failure* reason) noexcept {
   }
 }
 
+// The task of an input that is not to be taken: its join is stopping, or the loop shuts down. It runs twice for one
+// that was under way: first it asks what it waits for to stop, then, when that has ended, it discards what has come of
+// it.
 void Join::endInput(Input& input) noexcept {
   const bool has_input = input.upstream_ != nullptr;  // else it was taken out of a circle
   if (node_.phase_ == kWaiting) {                     // the loop shuts down

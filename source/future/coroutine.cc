@@ -4,6 +4,9 @@
 
 namespace nuncio::future_internal {
 
+// Cancelling does not touch the frame. What the coroutine waits for is asked to stop; when that has ended, the task of
+// the co_await runs, finds `cancelled`, and destroys the frame there. A coroutine that runs at this moment, since it
+// cancels itself, goes on to its next co_await, which waits only for the end of what it would have waited for.
 Node* CoroutineState::stop(const Failure* why) noexcept {
   if (cancelled) {
     return nullptr;
@@ -15,7 +18,10 @@ Node* CoroutineState::stop(const Failure* why) noexcept {
   return awaiting;
 }
 
-[[gnu::always_inline]] inline void CoroutineState::resume() {
+// While a coroutine runs it may end, which destroys its frame and this state in it, or leave for another thread, which
+// may run and destroy it before resume() returns here. So what is left to do stands in a CoroutineRun on this stack, to
+// which the coroutine writes on its way out, and nothing of the frame is touched unless that says that it waits again.
+[[gnu::always_inline]] inline void CoroutineState::resume() {  // into its one caller
   CoroutineRun this_run;
   run = &this_run;
   const std::coroutine_handle<> resumed = frame;
@@ -38,6 +44,8 @@ Node* CoroutineState::stop(const Failure* why) noexcept {
   }
 }
 
+// Tells who waits for the coroutine that it has ended: now, when all of its frame is gone, and not from the destructor
+// of the promise, after which parameters are still to be destroyed, which may be what the waiter destroys.
 void CoroutineRun::finish() const noexcept {
   if (outcome == Outcome::Ended) {
     complete(*completed);
@@ -53,6 +61,8 @@ void CoroutineState::destroyFrame() noexcept {
   this_run.finish();
 }
 
+// It was cancelled while it ran, and now waits. A co_await that has nothing to wait for (a ready future, at which a
+// cancelled coroutine does not look) is run as a task, in order to destroy the frame.
 void CoroutineState::stopWaiting() const noexcept {
   const EndingScope scope(*loop);
   AwaitNode& waiting = *awaiting;
@@ -64,6 +74,7 @@ void CoroutineState::stopWaiting() const noexcept {
   }
 }
 
+// This node is in the frame: after resume() or destroyFrame() it is gone.
 void AwaitNode::runTask() {
   CoroutineState& coroutine = coroutine_;
   coroutine.awaiting = nullptr;

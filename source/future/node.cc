@@ -71,6 +71,8 @@ void Node::free() noexcept {
   }
 }
 
+// Back to the pool of its loop where this thread is the loop's, and to the allocator elsewhere. Last, since the block
+// may have the last share of the loop.
 void freeBlock(Block& block) noexcept {
   if (block.core != nullptr) {
     // The first node; not core->node(), which would have to be looked for.
@@ -95,6 +97,10 @@ void freeBlock(Block& block) noexcept {
   loop->releaseHere();
 }
 
+// A block holds what a chain adds to it, one node after the other, as long as there is room and the loop's own thread
+// is at work: another one would have to lock it. A first node gets a small block, since most chains are short; what
+// comes after it opens a large one. A node is never moved, and its memory is not used again before the block goes: a
+// chain of a million continuations frees as it runs, block by block.
 void* allocateNode(Node* neighbour, LoopCore* loop, uint32_t size, uint16_t* offset) noexcept {
   const bool here = loop != nullptr && loop->onLoopThread() && !loop->closing();
   uint32_t block_size = BlockPool::kSmallBytes;
@@ -153,6 +159,8 @@ void completeDropped(Node& node) noexcept {
   discardResult(node);
 }
 
+// A node that passes on a result keeps the node that has it: they leave one after the other, in a loop, not
+// recursively.
 void discardResult(Node& node) noexcept {
   for (Node* done = &node; done != nullptr;) {
     Node* const source = done->has(kPasses) ? std::exchange(done->upstream_, nullptr) : nullptr;
@@ -161,6 +169,8 @@ void discardResult(Node& node) noexcept {
   }
 }
 
+// A handle is used on another thread than its loop's: both nodes are the loop's alone, so that they are connected
+// there. Until then `node` waits for nothing; a cancel that comes first leaves kCancelled, and is made up for here.
 bool attachElsewhere(Node& upstream, Node& node) noexcept {
   return handOver(*node.loop_, [&upstream, &node](bool refused) {
     if (!refused && !node.has(kCancelled)) {
@@ -174,6 +184,10 @@ bool attachElsewhere(Node& upstream, Node& node) noexcept {
   });
 }
 
+// Walks from the future that is cancelled up to the operation at the top of its chain, in a loop: chains may have a
+// million nodes. What is done already, or has been asked, ends the walk. A node whose task is queued has nothing to
+// wait for any more, and ends as soon as it runs; it is moved to the list that is run at once, unless another thread is
+// bringing it. stopHere() may name another node to go on with, as a coroutine names what it awaits.
 void askToStop(Node* node, const Failure* reason) noexcept {
   while (node != nullptr && !node->has(kDone | kCancelled)) {
     node->set(kCancelled | kEnding);

@@ -55,7 +55,7 @@ public:
 
   // Waits until loops on other threads have done what was posted to them, and know of the timers that this armed; if
   // they are to, they find a new time then, which is set while they are between two callbacks.
-  void settle(MonotonicTime new_now);
+  void runUntilQuiet(MonotonicTime new_now);
   // Gives each alarm its turn up to `target`, in the order of deadlines.
   void fireUntil(MonotonicTime target);
   // Runs an iteration of each dispatcher that no thread runs.
@@ -140,7 +140,7 @@ void SimulatedTimeSystem::Impl::hold(Hold& hold) {
   }
 }
 
-void SimulatedTimeSystem::Impl::settle(MonotonicTime new_now) {
+void SimulatedTimeSystem::Impl::runUntilQuiet(MonotonicTime new_now) {
   std::vector<std::shared_ptr<Hold>> holds;
   std::vector<PostHandle> posts;
   {
@@ -195,12 +195,12 @@ void SimulatedTimeSystem::Impl::fireUntil(MonotonicTime target) {
   }
   for (;;) {
     runIdle();
-    settle(now());
+    runUntilQuiet(now());
     SimulatedAlarm* const alarm = firstDue(target);
     if (alarm == nullptr) {
       return;
     }
-    settle(std::max(now(), alarm->due.load(std::memory_order_relaxed)));
+    runUntilQuiet(std::max(now(), alarm->due.load(std::memory_order_relaxed)));
     serve(*alarm);
   }
 }
@@ -286,7 +286,7 @@ void SimulatedTimeSystem::advanceTimeAndRun(std::chrono::microseconds duration) 
   }
   const MonotonicTime target = later(impl_->now(), duration);
   impl_->fireUntil(target);
-  impl_->settle(target);
+  impl_->runUntilQuiet(target);
   impl_->runIdle();
 }
 

@@ -87,6 +87,15 @@ public:
   // The same for one that is in no list.
   void addNew(Task& task) { tasks_.add(task); }
   bool empty() const { return tasks_.empty(); }
+  // Runs tasks, those added meanwhile included, until there is none or `budget` is spent; counts them in `run`.
+  template <class Budget>
+  void runTasks(Budget& budget, uint64_t& run) {
+    while (!tasks_.empty() && !budget.spent()) {
+      ++run;
+      runFirst();
+      budget.countCallback();
+    }
+  }
   // Not when empty.
   void runFirst() { tasks_.takeFirst().runTask(); }
 
