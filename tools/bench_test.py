@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Tests of tools/bench --against: which cases run, in which order, and when a row counts as slower."""
+"""Tests of tools/bench --against and --without: which cases run, in which order, and when a row counts as slower."""
 import importlib.machinery
 import importlib.util
 import pathlib
+import shutil
 import sys
+import tempfile
 import unittest
 from unittest import mock
 
@@ -129,6 +131,24 @@ class MeasureTest(unittest.TestCase):
         runs, samples = self.measure([{"post": ("our post", "x")}, {"echo": ("their echo", "y")}], 2)
         self.assertEqual(runs, ["our post", "their echo"] * 2)
         self.assertEqual([list(side) for side in samples], [["x"], ["y"]])
+
+
+class TricksTest(unittest.TestCase):
+    def test_each_trick_is_where_it_is_said_to_be(self):
+        for trick, edits in bench.tricks.TRICKS.items():
+            with self.subTest(trick), tempfile.TemporaryDirectory() as copy:
+                for path in {edit[0] for edit in edits}:
+                    for file in bench.tricks.files_of(bench.TOP, path):
+                        to = pathlib.Path(copy) / file.relative_to(bench.TOP)
+                        to.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(file, to)
+                bench.tricks.remove(trick, pathlib.Path(copy))
+
+    def test_one_that_is_gone_is_told(self):
+        with tempfile.TemporaryDirectory() as copy, self.assertRaisesRegex(ValueError, "nothing in there.h matches gone"):
+            (pathlib.Path(copy) / "there.h").write_text("text")
+            with mock.patch.dict(bench.tricks.TRICKS, {"mine": [("there.h", "gone", "")]}):
+                bench.tricks.remove("mine", pathlib.Path(copy))
 
 
 if __name__ == "__main__":
