@@ -27,7 +27,7 @@ protected:
   bool post(PostCb cb) { return queue_->post(cb); }
   static void runAll(PostQueue::Batch& batch) {
     while (!batch.empty()) {
-      batch.runFirst([](auto run) { run(); });
+      batch.takeFirst()();
     }
   }
   bool woken() {
@@ -169,7 +169,7 @@ TEST_F(PostQueueTest, ManyProducersAndASleepyConsumerLoseNothing) {
       continue;
     }
     while (!batch.empty()) {
-      batch.runFirst([](auto run) { run(); });
+      batch.takeFirst()();
       ++ran;
     }
   }

@@ -608,7 +608,7 @@ TEST_F(CoroutineThreadsTest, ResumeOnADispatcherThatIsGoneThrowsCancelledAndGoes
   EXPECT_EQ(*thread, home_thread_->id());
 }
 
-Future<void> wander(Dispatcher& home, Dispatcher& away, Latch* destroyed = nullptr) {
+Future<void> wander(Dispatcher& home, Dispatcher& away, Countdown* destroyed = nullptr) {
   const OnDestroy probe([destroyed] {
     if (destroyed != nullptr) {
       destroyed->countDown();

@@ -31,7 +31,7 @@ TEST(TryTest, BecomesAStatusOr) {
   EXPECT_EQ(*Try<std::unique_ptr<int>>(std::make_unique<int>(7)).toStatusOr().value(), 7);
   EXPECT_EQ(Try<int>(absl::NotFoundError("gone")).toStatusOr().status(), absl::NotFoundError("gone"));
   EXPECT_EQ(Try<int>(std::make_exception_ptr(std::runtime_error("why"))).toStatusOr().status(),
-            absl::UnknownError("why"));
+            absl::UnknownError("exception: why"));
   EXPECT_FALSE(Try<int>().toStatusOr().ok());
   EXPECT_EQ(Try<void>(Unit()).toStatusOr(), absl::OkStatus());
   EXPECT_EQ(Try<void>(absl::AbortedError("no")).toStatusOr(), absl::AbortedError("no"));
