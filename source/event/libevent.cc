@@ -58,8 +58,12 @@ struct Attempt {
   Reserve* reserve;  // null: none
 };
 thread_local constinit Attempt* current_attempt = nullptr;
+thread_local constinit bool log_off = false;
 
 void logLibevent(int severity, const char* message) {
+  if (log_off) {
+    return;
+  }
   const int saved_errno = errno;  // libevent's callers look at it after the message
   if (severity == EVENT_LOG_ERR && current_attempt == nullptr) {
     NUNCIO_LOG(Event, err, "libevent: {}", message);
@@ -158,5 +162,8 @@ Reinited reinitEventBase(event_base* base) {
   }
   return result == 0 ? Reinited::Yes : Reinited::InPart;
 }
+
+LibeventLogOff::LibeventLogOff() { log_off = true; }
+LibeventLogOff::~LibeventLogOff() { log_off = false; }
 
 }  // namespace nuncio

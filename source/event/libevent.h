@@ -27,4 +27,13 @@ absl::StatusOr<EventBasePtr> newEventBase(int flags, std::size_t descriptors);
 enum class Reinited { Yes, InPart, No };
 Reinited reinitEventBase(event_base* base);
 
+// While it lives, what libevent has to say on this thread is not logged.
+class LibeventLogOff {
+public:
+  LibeventLogOff();
+  LibeventLogOff(const LibeventLogOff&) = delete;
+  LibeventLogOff& operator=(const LibeventLogOff&) = delete;
+  ~LibeventLogOff();
+};
+
 }  // namespace nuncio

@@ -164,5 +164,30 @@ TEST(ForkStressTest, ChildWorksThatIsMadeWhileOthersUseTheLibrary) {
   busy_thread.join();
 }
 
+// libevent has one lock for the process, which each poll of a loop that listens for signals takes for a moment.
+TEST(ForkStressTest, ChildWorksThatIsMadeWhileAnotherLoopListensForSignals) {
+  std::atomic<bool> stop{false};
+  DispatcherPtr mine = createDispatcher({.name = "mine"});
+  mine->run(RunType::NonBlock);
+  std::thread thread([&stop] {
+    DispatcherPtr listening = createDispatcher({.name = "listening"});
+    const auto signal = listening->listenForSignal(SIGUSR2, [] {});
+    EXPECT_TRUE(signal.ok());
+    while (!stop) {
+      listening->run(RunType::NonBlock);
+    }
+  });
+  for (int i = 0; i < 3 * forks() && !HasFailure(); ++i) {  // it is held for nanoseconds of each microsecond
+    EXPECT_EQ("", runInChild([&] {
+                bool ran = false;
+                mine->post([&ran] { ran = true; });
+                mine->run(RunType::NonBlock);
+                CHILD_CHECK(ran);
+              }));
+  }
+  stop = true;
+  thread.join();
+}
+
 }  // namespace
 }  // namespace nuncio::test

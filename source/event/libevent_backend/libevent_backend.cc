@@ -39,6 +39,44 @@ EventPtr newTimer(event_base* base, event_callback_fn callback, void* argument) 
   return EventPtr(event_new(base, -1, EV_FINALIZE, callback, argument));
 }
 
+// libevent has a lock of its own, one for the process, about who has signals. Loops that listen for signals take it for
+// a moment whenever they poll, so that a child may find it taken by a thread that is not there; event_reinit() would
+// wait for it. So in a child libevent makes its global locks anew, before there is another thread. Locks of event_bases
+// are others, and stay.
+class GlobalLocks final : private ForkAware {
+public:
+  GlobalLocks() {
+    makeLocks();
+    watchForks();
+  }
+  ~GlobalLocks() override { unwatchForks(); }
+
+  // In a child, the first time; by who needs them before this has been told.
+  void renew() {
+    if (made_in_ == forkGeneration()) {
+      return;
+    }
+    const LibeventLogOff off;    // it warns of what follows
+    libevent_global_shutdown();  // of its global variables, which are these locks
+    evthread_set_lock_callbacks(nullptr);
+    makeLocks();
+  }
+
+private:
+  void afterForkInChild() override { renew(); }
+  void makeLocks() {
+    NUNCIO_RELEASE_ASSERT(evthread_use_pthreads() == 0, "libevent has no memory for its locks");
+    made_in_ = forkGeneration();
+  }
+
+  uint32_t made_in_ = 0;
+};
+
+GlobalLocks& globalLocks() {
+  static GlobalLocks& locks = *new GlobalLocks;  // made before main(), and never destroyed
+  return locks;
+}
+
 // Unlike an eventfd of ours, the event goes with the loop: so a lock says whether it is there. It is not that of the
 // posts, into which the loop that wakes would run at once. It is held over forks: no thread is inside libevent's own
 // locks then, which event_reinit() takes.
@@ -185,7 +223,10 @@ public:
     signals_.erase(at);
   }
 
-  void reopenBase() override { reopenBaseOf(loop_->name()); }
+  void reopenBase() override {
+    globalLocks().renew();
+    reopenBaseOf(loop_->name());
+  }
   // libevent's signal handler writes to a descriptor that is the parent's as well until then.
   bool afterForkInChild() override {
     pending_signals_ = 0;  // the parent's
@@ -230,7 +271,7 @@ absl::StatusOr<std::unique_ptr<Backend>> createLibeventBackend() {
 
 struct AtStart {
   AtStart() noexcept {
-    NUNCIO_RELEASE_ASSERT(evthread_use_pthreads() == 0, "libevent has no memory for its locks");
+    globalLocks();
     Backend::registerLibevent(&createLibeventBackend);
   }
 };
