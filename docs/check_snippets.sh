@@ -3,7 +3,7 @@
 # C++ follows a comment that names its file, or a region of it, which in the file lies between two equal markers:
 #
 #   <!-- examples/readme_example.cc -->            the whole file
-#   <!-- examples/echo_server.cc [listen] -->      what is between two lines "// [listen]", less its indentation
+#   <!-- examples/file.cc [region] -->             what is between two lines "// [region]", less its indentation
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,6 +17,9 @@
 namespace nuncio {
 
 class Loop;
+
+// Signals as bits: bit s - 1 for signal s.
+inline uint64_t signalBit(int signal) { return uint64_t{1} << (signal - 1); }
 
 // Backend: all that a loop asks of the system, beside the file events of its users: to poll, to be woken, an alarm for
 // its timers, signals, and how to go on in the child of a fork. A loop has one.
@@ -43,7 +47,8 @@ public:
 
   // For file events. Null: descriptors cannot be watched, or not any more.
   event_base* base() const { return base_.get(); }
-  // What stands between the destructor of an event and an event_base that is not to be used any more.
+  // Where there is no event_base (see reopenBase()), lets go of `event` without freeing it: event_free() would reach
+  // into the one that was given up. Otherwise nothing.
   void leakIfLost(EventPtr& event) const {
     if (base_ == nullptr) {
       [[maybe_unused]] auto* const leaked = event.release();
@@ -63,8 +68,9 @@ public:
   // For time that passes by itself.
   virtual absl::StatusOr<AlarmPtr> createAlarm() = 0;
 
-  // Has Loop::onSignal() called when `signal` has come, instead of its action. These two are called under the lock of
-  // the listeners, for one loop of the process at a time; unlisten() once the former action was restored.
+  // Has Loop::onSignals() called when `signal` has come, instead of its action. These two are called under the lock of
+  // the listeners, for one loop of the process at a time; unlisten() once the former action was restored, so that none
+  // is lost in between.
   virtual absl::Status listen(int signal) = 0;
   virtual void unlisten(int signal) = 0;
   // Whether signals may be lost from now on, since a system call has failed. Any thread.

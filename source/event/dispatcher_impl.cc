@@ -1,7 +1,6 @@
 #include "source/event/dispatcher_impl.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <limits>
 #include <new>
 #include <utility>
@@ -155,7 +154,8 @@ void DispatcherImpl::operator delete(DispatcherImpl* dispatcher, std::destroying
 DispatcherImpl::~DispatcherImpl() {
   loop_->checkThreadOfDestructor("Dispatcher::~Dispatcher");
   shutdown();
-  SignalEventImpl::stopAll(*loop_);  // again, where it runs, which breaks the contract
+  // shutdown() refuses while the loop runs, which breaks the contract: its listeners must not outlive it nonetheless.
+  SignalEventImpl::stopAll(*loop_);
   loop_->handlesMayBeAnywhere();
   // In the child of a fork: else what is taken out of the event_base is taken out of the parent's epoll, with the base.
   loop_->checkFork();
@@ -489,6 +489,8 @@ void DispatcherImpl::runWork() {
   Budget scheduled_budget = newBudget();
   Budget tasks_budget = newBudget();
   Budget posts_budget = newBudget();
+  // After the last batch there is one more turn, without a batch: for what that scheduled and made ready. 64 bits,
+  // since max_batches_ may be the greatest number of 32.
   for (uint64_t turn = 0; turn <= max_batches_; ++turn) {
     runWorkList(loop_->current_iteration, scheduled_budget);
     loop_->runTasks(tasks_budget, stats_.tasks_run);
@@ -552,6 +554,7 @@ void DispatcherImpl::linger() {
 }
 
 // Whether something is to be done without waiting for the kernel: the one list of what keeps a loop awake.
+// Loop::endFileEvents() has those of it that can come up during a poll.
 bool DispatcherImpl::hasWork() const {
   return !loop_->current_iteration.empty() || !loop_->next_iteration.empty() || !ready_.empty() || !loop_->empty() ||
          !deferred_now_->empty() || !batch_.empty() || posts_->pendingFromLoop() || posts_->pending() ||

@@ -1,12 +1,14 @@
 #pragma once
 
+#include <cstddef>
+
 #include "absl/status/statusor.h"
 #include "event2/event.h"
 
 #include "nuncio/common/c_smart_ptr.h"
 
-// The only door to libevent: ownership of its objects, and how an event_base is made. Included by the backends and
-// file_event_impl.h alone.
+// The only door to libevent: ownership of its objects, and how an event_base is made. Its functions are called by
+// libevent.cc, the backends and file_event_impl.cc alone.
 namespace nuncio {
 
 using EventBasePtr = CSmartPtr<event_base, event_base_free>;

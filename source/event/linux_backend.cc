@@ -37,15 +37,16 @@ int addOne(int fd) {
   return ::syscall(SYS_write, fd, &one, sizeof(one)) < 0 && errno != EAGAIN ? errno : 0;
 }
 
-absl::StatusOr<FileDescriptor> openEventFd(absl::string_view purpose) {
+absl::StatusOr<FileDescriptor> openEventFd() {
   FileDescriptor fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (fd.get() < 0) {
-    return errnoStatus(errno, absl::StrCat("eventfd for ", purpose));
+    return errnoStatus(errno, "eventfd for a dispatcher, which takes five descriptors (four in simulated time)");
   }
   return fd;
 }
-constexpr absl::string_view kForDispatcher = "a dispatcher, which takes five descriptors (four in simulated time)";
 
+// The eventfd is registered edge-triggered, where each write is an event of its own, so that nobody ever has to read
+// it.
 class EventFdWaker final : public Waker {
 public:
   explicit EventFdWaker(FileDescriptor fd) : fd_(std::move(fd)) {}
@@ -65,7 +66,7 @@ public:
 
   absl::Status reopen() {
     fd_ = FileDescriptor();  // before another has its number, which this would close
-    absl::StatusOr<FileDescriptor> fd = openEventFd(kForDispatcher);
+    absl::StatusOr<FileDescriptor> fd = openEventFd();
     if (!fd.ok()) {
       return fd.status();
     }
@@ -139,14 +140,10 @@ private:
 // What the signal handler touches. The eventfd is opened once in a process and never closed, so that a handler that
 // runs late, on any thread, cannot write into a stranger's descriptor. A child of fork opens its own: until then a
 // signal is noted here, and found by whoever opens it.
-std::atomic<uint64_t> pending_signals{0};  // bit s - 1 for signal s
+std::atomic<uint64_t> pending_signals{0};  // see signalBit()
 std::atomic<int> signal_fd{-1};
 // The error of the handler's write to the eventfd; 0 while there was none. Relaxed: it guards nothing.
 std::atomic<int> signal_error{0};
-static_assert(NSIG - 1 <= 64);
-
-uint64_t bitOf(int signal) { return uint64_t{1} << (signal - 1); }
-
 void wakeSignalFd() {
   if (const int fd = signal_fd.load(std::memory_order_seq_cst); fd >= 0) {
     const int saved_errno = errno;
@@ -160,7 +157,7 @@ void wakeSignalFd() {
 void onSignal(int signal) {
   // The loop that takes a bit sees what the handler's thread did before. Sequentially consistent, as in openSignalFd():
   // one of the two sees what the other did.
-  if (pending_signals.fetch_or(bitOf(signal), std::memory_order_seq_cst) == 0) {
+  if (pending_signals.fetch_or(signalBit(signal), std::memory_order_seq_cst) == 0) {
     wakeSignalFd();
   }
 }
@@ -179,7 +176,8 @@ absl::Status openSignalFd() {
   return absl::OkStatus();
 }
 
-// The process's share in the above. All but what happens in a fork is under the lock of the listeners.
+// The process's share in the above. All is under the lock of the listeners, but for what happens in a fork, and what
+// reopen() does in the child after it, on its one thread.
 class SignalFd final : private ForkAware {
 public:
   static SignalFd& get() { return made_.get(); }  // never destroyed: handles may outlive main
@@ -246,7 +244,7 @@ public:
 
   // Backend
   absl::StatusOr<std::unique_ptr<Waker>> createWaker() override {
-    absl::StatusOr<FileDescriptor> fd = openEventFd(kForDispatcher);
+    absl::StatusOr<FileDescriptor> fd = openEventFd();
     if (!fd.ok()) {
       return fd.status();
     }
@@ -280,7 +278,7 @@ public:
       }
     }
     // What a handler left that ran late, when nobody listened any more, is not for those who listen from now on.
-    pending_signals.fetch_and(~bitOf(signal), std::memory_order_relaxed);
+    pending_signals.fetch_and(~signalBit(signal), std::memory_order_relaxed);
     struct sigaction action{};
     action.sa_handler = &onSignal;
     action.sa_flags = SA_RESTART;
@@ -291,12 +289,12 @@ public:
       return absl::InvalidArgumentError(
           absl::StrCat("signal ", signal, ": ", std::strerror(error), " (the C library may reserve it)"));
     }
-    signals_ |= bitOf(signal);
+    signals_ |= signalBit(signal);
     return absl::OkStatus();
   }
   void unlisten(int signal) override {
-    pending_signals.fetch_and(~bitOf(signal), std::memory_order_relaxed);
-    signals_ &= ~bitOf(signal);
+    pending_signals.fetch_and(~signalBit(signal), std::memory_order_relaxed);
+    signals_ &= ~signalBit(signal);
     if (signals_ == 0) {
       SignalFd::get().unwatch();
     }

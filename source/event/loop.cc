@@ -34,7 +34,6 @@ Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, std::
       time_system_(time_system),
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),
-      time_passes_(time_system.passesByItself()),
       backend_(std::move(backend)) {
   thread_number_.store(kernelThread(), std::memory_order_relaxed);
   watchForks();

@@ -73,7 +73,7 @@ public:
     }
   }
 
-  // For the dispatcher, in this order; what LoopCore has of them, and what the handles need to know.
+  // For the dispatcher: attach() when it is made; for the others see LoopCore.
   void attach(Dispatcher& dispatcher, PostQueue::Batch& batch);
   void bindToThread();
   using LoopCore::beginIteration;
@@ -81,7 +81,8 @@ public:
   using LoopCore::endShutdown;
   using LoopCore::runLate;
   using LoopCore::shutdownRound;
-  // The loop was shut down. Any thread that may do that.
+  // After that: handles do nothing any more (see over()), and may be destroyed on any thread, under end_lock_. On the
+  // thread that shuts the loop down.
   void handlesMayBeAnywhere() {
     if (running_ != &nobody_) {  // else others may be looking at it
       running_ = &nobody_;
@@ -182,12 +183,12 @@ public:
                       : static_cast<uint64_t>(time_system_.monotonicTime().time_since_epoch().count());
   }
 
-  bool timePasses() const { return time_passes_; }
+  using LoopCore::timePasses;
 
-  // How long the file events of one poll may keep other work waiting, in nanoseconds; in simulated time, how many there
-  // may be. What is left is called in the next iteration, before what has become ready since. Where nothing else waits
-  // they go on: the kernel tells again of each one that is left, which was a fifth of an echo server's time with 1,000
-  // connections.
+  // How long the file events of one poll may keep other work waiting, in nanoseconds; where time does not pass,
+  // kMaxFileEventsSimulated of them take its place. What is left is called in the next iteration, before what has
+  // become ready since. Where nothing else waits they go on: the kernel tells again of each one that is left, which was
+  // a fifth of an echo server's time with 1,000 connections.
   void limitFileEvents(uint64_t nanoseconds) { max_file_event_time_ = nanoseconds; }
   // `work_waits` that this poll's caller knows of.
   void beginPoll(bool work_waits) {
@@ -195,7 +196,7 @@ public:
     work_waits_ = work_waits;
   }
   void countFileEvent() {
-    if (time_passes_) {
+    if (timePasses()) {
       const uint64_t now = deadlineClock();
       if (file_events_++ == 0) {
         file_events_until_ = now + max_file_event_time_;
@@ -207,7 +208,7 @@ public:
     }
   }
 
-  // The backend calls these. First thing when libevent calls back: the loop does not sleep any more.
+  // First thing in whatever libevent calls back, in backends and file events: the loop does not sleep any more.
   void woke() {
     ++events_delivered;
     posts->awake();
@@ -322,8 +323,7 @@ private:
 
   TimeSystem& time_system_;
   const bool terminate_on_exception_;
-  const bool real_time_;    // the machine's clocks, for which there is a faster way
-  const bool time_passes_;  // by itself
+  const bool real_time_;  // the machine's clocks, for which there is a faster way
   FastClock fast_clock_;
   const std::unique_ptr<Backend> backend_;
   // Threads, as the kernel numbers them. The one that is in a run, or 0; release/acquire: a destructor on another

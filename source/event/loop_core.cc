@@ -46,19 +46,19 @@ class PostedTask {
 public:
   using TriviallyRelocatable = void;
 
-  PostedTask(LoopCore& queue, Task& task) : queue_(&queue), task_(&task) {}
-  PostedTask(PostedTask&& other) noexcept : queue_(other.queue_), task_(std::exchange(other.task_, nullptr)) {}
+  PostedTask(LoopCore& loop, Task& task) : loop_(&loop), task_(&task) {}
+  PostedTask(PostedTask&& other) noexcept : loop_(other.loop_), task_(std::exchange(other.task_, nullptr)) {}
   PostedTask& operator=(PostedTask&&) = delete;
   ~PostedTask() {
     // On another thread it was post() that refused; postTask() sees to that.
-    if (task_ != nullptr && queue_->onLoopThread()) {
+    if (task_ != nullptr && loop_->onLoopThread()) {
       task_->refuseTask();
     }
   }
   void operator()() { std::exchange(task_, nullptr)->runTask(); }
 
 private:
-  LoopCore* queue_;
+  LoopCore* loop_;
   Task* task_;
 };
 
@@ -66,6 +66,7 @@ private:
 
 LoopCore::LoopCore(const PostHandle& posts, bool time_passes)
     : remote_(new Remote(posts)),
+      time_passes_(time_passes),
       in_place_batch_(time_passes ? kInPlacePerLook : kMaxInPlaceSimulated),
       in_place_left_(in_place_batch_) {}
 
@@ -88,7 +89,7 @@ void LoopCore::bindToThread() {
 }
 
 bool LoopCore::renewInPlace() {
-  if (in_place_batch_ == kMaxInPlaceSimulated) {  // without a look at the clock, so that each run is the same
+  if (!time_passes_) {  // without a look at the clock, so that each run is the same
     in_place_left_ = 0;
     return false;
   }
@@ -109,12 +110,15 @@ bool LoopCore::postTask(Task& task) {
     return true;  // it is shutting down, and refuses the task here
   }
   posted = nullptr;  // before others may see to the task, and free this
-  const MutexLock lock(remote_->lock);
-  if (ended()) {
-    return false;
+  const PostHandle posts = remote_->posts;
+  {
+    const MutexLock lock(remote_->lock);
+    if (ended()) {
+      return false;
+    }
+    remote_->late.add(task);
   }
-  remote_->late.add(task);
-  remote_->posts.wake();  // under the lock, since this may be gone right after
+  posts.wake();  // this may be gone
   return true;
 }
 
@@ -254,7 +258,7 @@ LoopCore::Detached::~Detached() {
 }
 
 void LoopCore::dispatcherGone() {
-  if (dispatcher_ != nullptr) {
+  if (dispatcher_ != nullptr) {  // else Loop has cleared it under its lock, and handles of other threads read it
     dispatcher_ = nullptr;
   }
   if (references_.fetch_sub(kOpen, std::memory_order_acq_rel) == kOpen) {

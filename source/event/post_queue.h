@@ -16,7 +16,7 @@
 
 namespace nuncio {
 
-// PostQueue: what other threads hand to a loop, and the eventfd that wakes it.
+// PostQueue: what other threads hand to a loop, and the Waker that wakes it.
 //
 // Callbacks stand back to back in chunks of memory: a word that tells the type, then the capture, so that a small post
 // moves 16 bytes from core to core and allocates nothing. The loop takes all of them under one lock and runs them where
@@ -26,9 +26,8 @@ namespace nuncio {
 // it; for any other the place alone is reserved there, and the capture moved to it afterwards, while the record is
 // marked as unfinished. The loop does not run past such a record, and does not sleep before it.
 //
-// A post writes to the eventfd only when the loop sleeps, or is about to: the loop says so under the lock, after it
-// found nothing to do. The eventfd is registered edge-triggered, where each write is an event of its own, so that
-// nobody ever has to read it.
+// A post wakes the loop only when it sleeps, or is about to: the loop says so under the lock, after it found nothing to
+// do.
 //
 // Threads: post, refuse, wake, fail, failed, requestExit, keepRunning, stopKeeping, closed, name from any; the rest
 // from the loop's. Lifetime: shared by the dispatcher and its PostHandles; it works without the dispatcher once closed.
@@ -140,7 +139,7 @@ public:
   // needs no deeper stack: those inside are destroyed after the one outside.
   static bool refuse(PostCb& cb) noexcept;
 
-  // Has the run end. Safe in a signal handler.
+  // Has the run end. Safe where the waker is: on Linux, in a signal handler.
   void requestExit();
   // Until nobody who may have ended the run is still on the way out of that call.
   void waitForLeaving() const;

@@ -21,9 +21,7 @@
 namespace nuncio {
 namespace {
 
-static_assert(NSIG - 1 <= 64);
-
-uint64_t bitOf(int signal) { return uint64_t{1} << (signal - 1); }
+static_assert(NSIG - 1 <= 64, "signals fit into the bits of a word");
 
 bool isFault(int signal) {
   constexpr std::array<int, 6> kFaults = {SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGTRAP, SIGSYS};
@@ -116,7 +114,7 @@ public:
       const NoFork no_fork;
       const MutexLock lock(lock_);
       for (SignalEventImpl* event : events_) {
-        if ((signals & bitOf(event->signal_)) != 0) {
+        if ((signals & signalBit(event->signal_)) != 0) {
           ready.add(*event);
         }
       }

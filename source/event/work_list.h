@@ -11,7 +11,7 @@ public:
 
   virtual void runWork() = 0;
 
-  bool queued() const { return linked(); }
+  bool queued() const { return listed(); }
 };
 
 // WorkList: items in the order in which they were added; first in, first out.

@@ -10,7 +10,7 @@ namespace nuncio::future_internal {
 
 // Counted: by the link, the handler, and each task on its way.
 struct CancelLink::Shared {
-  Shared(LoopCore& queue, void* what, Stop how) : loop(queue), target(what), stop(how) { loop.retain(); }
+  Shared(LoopCore& on_loop, void* what, Stop how) : loop(on_loop), target(what), stop(how) { loop.retain(); }
   ~Shared() { loop.release(); }
   Shared* share() {
     references.fetch_add(1, std::memory_order_relaxed);

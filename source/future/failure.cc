@@ -54,7 +54,7 @@ Text textOf(Reason reason) {
   return {StatusCode::kUnknown, ""};
 }
 
-// Without its message where there is no memory for it, as the program starts.
+// Made as the program starts, where nothing may be thrown: without memory for the message, the status has none.
 absl::Status statusFor(Reason reason) noexcept {
   const Text text = textOf(reason);
   try {

@@ -193,7 +193,7 @@ void askToStop(Node* node, const Failure* reason) noexcept {
     node->set(kCancelled | kEnding);
     if (node->has(kQueued)) {
       // What it waited for is done, so that only its own end is left; at once, unless it is still on its way here.
-      if (!node->has(kDelivered) && node->linked()) {
+      if (!node->has(kDelivered) && node->listed()) {
         node->loop_->addEnding(*node);
       }
       return;

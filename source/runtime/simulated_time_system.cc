@@ -268,6 +268,7 @@ void SimulatedTimeSystem::Impl::runIdle() {
 }
 
 void SimulatedTimeSystem::Impl::wakeDue() {
+  const NoFork no_fork;  // waking may take a lock of the backend's, which a fork would hold while it waits for this one
   const MutexLock lock(lock_);
   for (const SimulatedAlarm* alarm : alarms_) {
     if (alarm->running && alarm->due.load(std::memory_order_relaxed) <= now()) {

@@ -40,7 +40,7 @@ TEST_F(LinkedListTest, MemberLeavesFromWhereverItStands) {
   list_.add(two_);
   list_.add(three_);
   two_.unlink();
-  EXPECT_FALSE(two_.linked());
+  EXPECT_FALSE(two_.listed());
   EXPECT_EQ(list_.after(one_), &three_);
   one_.unlink();
   EXPECT_EQ(&list_.first(), &three_);
@@ -60,7 +60,7 @@ TEST_F(LinkedListTest, MemberThatLeftMayComeBack) {
   list_.add(one_);
   list_.add(two_);
   EXPECT_EQ(&list_.takeFirst(), &one_);
-  EXPECT_FALSE(one_.linked());
+  EXPECT_FALSE(one_.listed());
   list_.add(one_);
   EXPECT_EQ(list_.after(one_), nullptr);
   EXPECT_EQ(takeAll(), (std::vector<int>{2, 1}));

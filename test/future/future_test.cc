@@ -317,7 +317,7 @@ TEST_F(FutureTest, MemberFunctionsOfPointersAreContinuations) {
   promise.setValue(10);
   run();
   EXPECT_EQ(*future.result(), 15);
-  EXPECT_EQ(shared.use_count(), 1);  // the stage has let go of it
+  EXPECT_EQ(shared.use_count(), 1);  // the continuation has let go of it
 }
 
 TEST_F(FutureTest, AContinuationIsDestroyedRightAfterItRan) {

@@ -44,7 +44,7 @@ protected:
   template <class AnyFuture>
   void expectPollsAllocateNothing(AnyFuture& future) {
     EXPECT_TRUE(pending(future));
-    settle();  // the loop has heard of it
+    drainLoop();  // the loop has heard of it
     EXPECT_EQ(0, allocationsOf(
                      [&] {
                        for (int i = 0; i < kPolls; ++i) {
@@ -54,7 +54,7 @@ protected:
                      /*rounds_before=*/0));
   }
   // What has been sent to the loop, and what comes of that, has run.
-  void settle() {
+  void drainLoop() {
     thread_.call([] {});
     thread_.call([] {});
   }
@@ -159,7 +159,7 @@ TEST_F(FutureWaitTest, ACancelAfterAPollReachesThePromiseAndEndsTheWait) {
   EXPECT_TRUE(told.wait());
   EXPECT_TRUE(future.wait(kPatience).ok());
   EXPECT_TRUE(absl::IsCancelled(std::move(future).get().status()));
-  settle();
+  drainLoop();
   EXPECT_EQ(living_, 0);
 }
 
@@ -187,7 +187,7 @@ TEST_F(FutureWaitTest, AFutureThatIsDroppedAfterAPollGoesOnAndIsFreed) {
   }
   promise_.setValue(1);
   EXPECT_TRUE(ran.wait());
-  settle();
+  drainLoop();
   EXPECT_EQ(living_, 0);
 }
 
@@ -202,11 +202,11 @@ TEST_F(FutureWaitTest, AFailureAfterTheFutureWasPolledAndDroppedIsReportedOnce) 
     Future<int> detached = other.future(*dispatcher_);
     EXPECT_TRUE(pending(detached));
     std::move(detached).detach();
-    settle();
+    drainLoop();
     other.setStatus(absl::NotFoundError("detached"));
   }
   promise_.setStatus(absl::NotFoundError("no"));
-  settle();
+  drainLoop();
   const std::vector<DroppedFailure> dropped = failures.take();
   ASSERT_EQ(dropped.size(), 1U);
   EXPECT_EQ(dropped[0].status, absl::NotFoundError("no"));

@@ -79,7 +79,7 @@ public:
   Probe& operator=(Probe&&) = delete;
   ~Probe() { --living; }
 };
-// One that is too large for a stage or a post.
+// One that is too large for a continuation or a post.
 struct LargeProbe {
   Probe probe;
   std::array<std::byte, 2000> bytes{};

@@ -12,7 +12,7 @@ public:
   ListLink(const ListLink&) = delete;
   ListLink& operator=(const ListLink&) = delete;
 
-  bool linked() const { return next_ != nullptr; }
+  bool listed() const { return next_ != nullptr; }
   // Leaves its list, if it is in one.
   void unlink() {
     if (next_ != nullptr) {

@@ -121,7 +121,7 @@ struct DispatcherOptions {
 // shutdown(). A loop that sleeps already cannot be woken then, but by what it still watches.
 class Dispatcher {
 public:
-  using RunType = nuncio::RunType;
+  using RunType = nuncio::RunType;  // by the name that it has in Envoy, too
 
   virtual ~Dispatcher() = default;
 

@@ -28,7 +28,7 @@ public:
   // As Dispatcher::post.
   bool post(PostCb cb) const;
   // As Dispatcher::exit, for those who cannot know whether the dispatcher lives. False, and nothing has happened, once
-  // it is shut down or destroyed. Safe in a signal handler.
+  // it is shut down or destroyed. Safe in a signal handler, but for BackendKind::Libevent.
   bool exit() const;
   // The dispatcher's name; "-" for none.
   absl::string_view name() const;
@@ -38,7 +38,6 @@ public:
 private:
   friend class SimulatedTimeSystem;
   friend class LoopCore;
-  friend class TimerFdAlarm;
   void wake() const;               // the loop
   bool tryPost(PostCb& cb) const;  // `cb` is left as it is where it is refused
 

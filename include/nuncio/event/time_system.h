@@ -15,10 +15,10 @@ class Alarm {
 public:
   virtual ~Alarm() = default;
 
-  // Rings at some time from `due` to `latest`; replaces what was set before. Called before the loop sleeps, and when
-  // run() returns. MonotonicTime::max() for both: no timer is armed. Nothing is due before `due`, and something that
-  // may not wait is at `latest`: real time rings then, so that timers share wake-ups, simulated time when the first is
-  // due.
+  // Rings at `latest` or before; it may keep an earlier setting, and then rings too early: the loop finds nothing due,
+  // and sets it anew. Called before each poll, and when run() returns. MonotonicTime::max() for both: no timer is
+  // armed, and it need not ring. Nothing is due before `due` (simulated time rings then); something that may not wait
+  // is at `latest` (real time rings then, so that timers share wake-ups).
   virtual void set(MonotonicTime due, MonotonicTime latest) = 0;
 
   // Called with true when run() begins, with false when it is about to return. For time that stands still while a loop
@@ -45,7 +45,7 @@ public:
   virtual bool passesByItself() const { return true; }
 };
 
-// The machine's clocks: std::chrono::steady_clock, system_clock, and a timerfd for each dispatcher.
+// The machine's clocks: std::chrono::steady_clock, system_clock, and an alarm of the dispatcher's backend.
 TimeSystem& realTimeSystem();
 
 }  // namespace nuncio

@@ -25,7 +25,7 @@
 //
 // A result is a Try: a value, a Status, or an exception. Failures skip then() and reach thenError(). Continuations of a
 // dispatcher run in the order in which their futures became ready; when none waits before it, one that is attached to a
-// ready future runs in place. Fulfilling a promise never runs a continuation inside setValue().
+// ready future runs in place. Settling a promise never runs a continuation inside setValue().
 //
 // cancel() stops what the future waits for: the continuations that have not run never do, except ensure()'s, the
 // promise learns of it (onCancel), and the future fails with Cancelled. A dispatcher that shuts down does the same to

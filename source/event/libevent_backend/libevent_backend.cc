@@ -51,7 +51,7 @@ public:
   }
   ~GlobalLocks() override { unwatchForks(); }
 
-  // In a child, the first time; by who needs them before this has been told.
+  // In a child, once: whoever reopens an event_base there calls it, since this may be told of the fork only later.
   void renew() {
     if (made_in_ == forkGeneration()) {
       return;
@@ -73,7 +73,8 @@ private:
 };
 
 GlobalLocks& globalLocks() {
-  static GlobalLocks& locks = *new GlobalLocks;  // made before main(), and never destroyed
+  // Never destroyed. Its guard is passed before main(), so that no child finds that taken.
+  static GlobalLocks& locks = *new GlobalLocks;
   return locks;
 }
 
@@ -95,7 +96,8 @@ public:
   int wake() noexcept override {
     const MutexLock lock(lock_);
     const timeval at_once{};
-    // errno is that of the system call that wakes the poll.
+    errno = 0;  // event_add() sets none where there is no memory
+    // Else errno is that of the system call that wakes the poll.
     return event_ != nullptr && !inherited_ && event_add(event_, &at_once) != 0 ? (errno != 0 ? errno : ENOMEM) : 0;
   }
   const char* call() const override { return "event_add, to wake it,"; }
@@ -133,6 +135,7 @@ public:
     const auto left = std::chrono::ceil<std::chrono::microseconds>(
         std::max(latest - std::chrono::steady_clock::now(), MonotonicTime::duration::zero()));
     const timeval delay = timevalOf(left);
+    errno = 0;
     if (event_add(event_.get(), &delay) != 0) {
       loop_.posts->fail("event_add, for the alarm,", -1, errno != 0 ? errno : ENOMEM);
     }
@@ -217,7 +220,7 @@ public:
     return absl::OkStatus();
   }
   void unlisten(int signal) override {
-    pending_signals_ &= ~bitOf(signal);
+    pending_signals_ &= ~signalBit(signal);
     const auto at = signals_.find(signal);
     leakIfLost(at->second);
     signals_.erase(at);
@@ -247,12 +250,10 @@ public:
   }
 
 private:
-  static uint64_t bitOf(int signal) { return uint64_t{1} << (signal - 1); }
-
   // libevent calls once for each signal, where equal ones that come together are to be one.
   void onSignal(int signal) {
     loop_->woke();
-    pending_signals_ |= bitOf(signal);
+    pending_signals_ |= signalBit(signal);
   }
 
   EventWaker* waker_ = nullptr;  // the queue of posts has it, which the loop keeps

@@ -245,9 +245,11 @@ protected:
   // `time_passes`: the dispatcher's time does so by itself.
   LoopCore(const PostHandle& posts, bool time_passes);
   void setDispatcher(Dispatcher* dispatcher) { dispatcher_ = dispatcher; }
+  bool timePasses() const { return time_passes_; }
   static void setCurrent(LoopCore* loop) { current_ = loop; }
 
-  // In this order.
+  // A run: bindToThread(), then beginIteration() in each iteration, and runLate() when it was woken. A shutdown:
+  // beginShutdown(), shutdownRound() until that is false, endShutdown(). And last dispatcherGone().
   void bindToThread();
   void beginIteration() {
     in_place_left_ = in_place_batch_;
@@ -316,6 +318,7 @@ private:
   LinkedList<PendingOperation> pending_;
   LinkedList<PendingOperation> unanswered_;
   uint32_t ending_scopes_ = 0;  // that are open, nested
+  const bool time_passes_;
   const uint32_t in_place_batch_;
   uint32_t in_place_left_;        // before the next look at the clock; 0: no more in this iteration
   int64_t in_place_until_ = 0;    // steady_clock's nanoseconds; 0: not looked at yet

@@ -18,7 +18,7 @@ namespace future_internal {
 
 // Hands a result to the promise of a SemiFuture.
 template <class T>
-struct Fulfil {
+struct SettlePromise {
   using Result = void;
   static constexpr bool kReturnsFuture = false;
   static constexpr bool kRunsWhenCancelled = true;
@@ -120,7 +120,7 @@ bool holdsItem(const Future<T>& future, const LoopCore* loop) {
 }
 
 template <class T>
-Node* Fulfil<T>::consumer() const noexcept {
+Node* SettlePromise<T>::consumer() const noexcept {
   return Access::boundNode(promise);
 }
 

@@ -72,7 +72,7 @@ struct CoroutineState {
   }
   // It is about to wait, on the loop's thread. Done once, for all its waits: see LoopCore::addWaiting().
   void listWaiting() const {
-    if (node != nullptr && !node->linked()) {
+    if (node != nullptr && !node->listed()) {
       loop->addWaiting(*node);
     }
   }

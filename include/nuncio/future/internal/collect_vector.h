@@ -180,6 +180,9 @@ Future<typename Policy::Result> joinBy(std::vector<Future<T>>& futures, const st
   try {
     return joinVector(futures, Policy(arguments...), place);
   } catch (const std::bad_alloc&) {
+    for (Future<T>& future : futures) {
+      letGo(future);
+    }
     return Future<typename Policy::Result>(failed<typename Policy::Result>(Reason::NoMemory), place);
   }
 }

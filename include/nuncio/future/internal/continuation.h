@@ -151,7 +151,7 @@ private:
       consumer = this;
     }
     attachHere(inner, *consumer);
-    if (!inner.has(kDone) && !consumer->linked()) {
+    if (!inner.has(kDone) && !consumer->listed()) {
       this->loop_->addWaiting(*consumer);
     }
     if (consumer != this) {

@@ -305,7 +305,7 @@ void Future<T>::forwardTo(Promise<T>&& promise) && {
     return;
   }
   using future_internal::Access;
-  using Op = future_internal::Fulfil<T>;
+  using Op = future_internal::SettlePromise<T>;
   using Forward = future_internal::Continuation<T, Op>;
   LoopCore* const loop = node()->loop_;
   Op op{std::move(promise), future_internal::CancelLink()};

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <new>
 #include <source_location>
 #include <utility>
 
@@ -147,7 +148,8 @@ Try<typename Policy::Result> resultOf(Policy& policy) noexcept {
 //   kKind                        for traces
 //   kFirstDecides                the first input that is done is the result, so that it may stay where it is
 //   bool done() const            the result is decided
-//   void take(Input&, index)      takes an input's result, while it is not done
+//   void take(Input&, index)     takes an input's result, while it is not done
+//   void add(index, Try<T>&&)    the same with a result that is there; of several types: add<index>(Try<T>&&)
 //   Try<Result> result()         once it is done
 //
 // kInputs: how many inputs it brings with it; 0: they come from allocateInputs().

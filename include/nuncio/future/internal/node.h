@@ -77,7 +77,7 @@ public:
   }
   bool endFutileWaits(LinkedList<Task>& waiting) noexcept override;
   // In a circle: whether what it waits for can be taken away from it.
-  virtual bool mayGoWithout() const noexcept { return linked() && upstream_ != nullptr; }
+  virtual bool mayGoWithout() const noexcept { return listed() && upstream_ != nullptr; }
 
   // Asked to stop, with no upstream that could be asked: ends what there is to end, without running a function of
   // users, and completes, now or later; returns the node to ask next, if that is another one. `reason`: for promises'
@@ -185,7 +185,7 @@ enum class Reason : uint8_t {
   NoMemoryForFailure,
   OkStatus,
   NullException,
-  NoResult,
+  NoResult,  // the last: failure.cc counts up to it
 };
 // A reference to it.
 Failure* failureFor(Reason reason) noexcept;

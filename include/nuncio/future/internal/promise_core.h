@@ -188,8 +188,9 @@ bool settle(PromiseCore<T>& core, Try<T>&& result) noexcept {
   if (!seen.settlesOnLoop() || !core.loop_->onLoopThread()) [[unlikely]] {
     return settleAnywhere(core, std::move(result));
   }
-  std::construct_at(&core.result_, std::move(result));           // which was empty: this is the first
-  if constexpr (!std::is_trivially_destructible_v<Stored<T>>) {  // what was moved from may have cancelled the future
+  std::construct_at(&core.result_, std::move(result));  // which was empty: this is the first
+  // A move that runs functions of users may have cancelled the future.
+  if constexpr (!std::is_trivially_move_constructible_v<Stored<T>> || !std::is_trivially_destructible_v<Stored<T>>) {
     seen = core.seen();
     if (seen.stopped()) [[unlikely]] {
       return finishSettling(core, seen);

@@ -9,30 +9,39 @@ namespace nuncio::future_internal {
 //
 // The producer's side is the Promise, the consumer's the future and what is made of it. Each changes the word by the
 // transitions below and by nothing else, one atomic operation each, and learns from what the word was before (`Seen`)
-// how far the other side is. So all orders of what the two do can be tried: promise_state_test does.
+// how far the other side is. So the orders of what the two do can be tried: promise_state_test does.
 //
 // clang-format off
-// transition                            by        when                  effect, and what it permits
-// ------------------------------------  --------  --------------------  ----------------------------------------------
-// settle                                producer  once; the result is   Set. Who reads that may read the result. The
-//                                                 written               producer was late if it was stopped, and not
-//                                                                       linked: then nobody else looks at the result.
-// settleAndLeaveHere                    producer  once, on the loop     settle and producerLeaves in one store.
-// link, linkNew                         producer  not stopped           The producer always answers: stopping only asks
-//                                                                       for that, and the consumer waits until it is set.
-// bind, bindNew                         consumer  once, not stopped     The node has a loop: the producer goes by way of
-//                                                                       that.
-// tryStop                               consumer  not set, not linked   Stopped: done, without a result.
-// tryAsk                                consumer  not set, not stopped  Stopped; what is linked has been asked, once.
-// stop                                  consumer  any time              Stopped; what that means the word before tells.
-// takeOffLink                           consumer  stopped, linked       Done: an answer would come too late.
-// unwant                                consumer  bound                 Its future was dropped: Promise::done().
-// wait                                  a thread  not bound             It sleeps, and settling wakes it.
-// producerLeaves, producerLeavesHere    producer  its last              It does not touch the promise any more. True: the
-//                                                                       other side has left, and the caller has to free.
-// consumerLeaves, tryConsumerLeaves     consumer  its last              The same the other way round. Quiet: a failure
-//                                                                       that comes later is not logged.
+// transition           by        when                        effect, and what it permits
+// -------------------  --------  --------------------------  ----------------------------------------------------------
+// settle               producer  once; the result is written Set. Who reads that may read the result. The producer was
+//                                                            late if it was stopped, and not linked: then it takes the
+//                                                            result back, at which nobody else looks.
+// settleAndLeaveHere   producer  once, on the loop's thread  settle and producerLeaves in one store.
+// link, linkNew        producer  not stopped                 The producer always answers: stopping only asks for that,
+//                                                            and the consumer waits until it is set.
+// bind, bindNew        consumer  once                        The node has a loop: the producer goes by way of that.
+//                                                            (If it is linked, it may be stopped by then, not done.)
+// tryStop              consumer  not set, not linked         Stopped: done, without a result.
+// tryAsk               consumer  unbound; not set, not       Stopped: what is linked has been asked, once.
+//                                stopped
+// stop                 consumer  bound, any time             Stopped. Where it was linked and not set: asked, as above.
+//                                                            Where it was set, by another thread whose task is still on
+//                                                            its way: the result is not looked at.
+// takeOffLink          consumer  stopped, linked             Done: an answer would come too late.
+// unwant               consumer  bound                       Its future was dropped: Promise::done().
+// wait                 a thread  not bound                   It sleeps, and settling wakes it.
+// producerLeaves       producer  its last                    It does not touch the promise any more. True: the consumer
+//                                                            has left before, and the caller has to free.
+// producerLeavesHere   producer  its last, on the loop's     The same; the consumer, on this thread, is still there.
+//                                thread
+// consumerLeaves       consumer  its last                    As producerLeaves, the other way round.
+// tryConsumerLeaves    consumer  its last; the word is as    True: it has left, and frees if seen.producerGone().
+//                                it was seen                 Quiet: a failure that comes later is not logged.
 // clang-format on
+//
+// Both leave by one atomic operation on one word, so that of two who leave at once just one sees that the other is
+// gone. What becomes of an answer whose loop has ended PromiseCoreBase says.
 //
 // What is of the loop's thread alone ("Here", "New") is a load and a store in place of a locked instruction: all other
 // bits were set before, or are that thread's own.
@@ -107,8 +116,8 @@ public:
   bool consumerLeaves() {
     return seen().producerGone() || (word_.fetch_or(kConsumerGone, std::memory_order_acq_rel) & kProducerGone) != 0;
   }
-  // Leaves if the word is still as it was seen; false, and `seen` is what it is now, when it is not. For who has to do
-  // something about a result that is there before it leaves.
+  // Leaves, unless the word has changed since `seen`, or for no reason, as weak exchanges do: then false, and `seen` is
+  // what it is now. For who has to do something about a result that is there before it leaves.
   bool tryConsumerLeaves(Seen& seen, bool quiet) {
     return word_.compare_exchange_weak(seen.word_, seen.word_ | (quiet ? kConsumerGone | kQuiet : kConsumerGone),
                                        std::memory_order_acq_rel, std::memory_order_acquire);
@@ -116,7 +125,7 @@ public:
 
   // A thread that waits until it is done: false after so long (negative: never). Any thread.
   bool wait(int64_t timeout_nanoseconds) noexcept;
-  // When it was waited(). The promise may be gone by now.
+  // When it was waited(). Before the producer leaves, whose share keeps the word.
   void wake() noexcept;
 
 private:

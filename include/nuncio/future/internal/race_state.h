@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <new>
 #include <optional>
 #include <source_location>
 #include <utility>
