@@ -1082,6 +1082,25 @@ TEST(NoMemoryForACoroutineTest, ItsBodyDoesNotRun) {
   }
 }
 
+TEST(NoMemoryForACollectTest, ItsInputsAreAskedToStop) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "no memory"});
+  dispatcher->run(RunType::NonBlock);
+  bool collected = false;
+  for (int64_t allocation = 0; !collected; ++allocation) {
+    Promise<int> promise;
+    bool asked = false;
+    promise.onCancel([&asked] { asked = true; });
+    std::vector<Future<int>> inputs;
+    inputs.push_back(promise.future(*dispatcher));
+    failAllocation(allocation, Fails::One);
+    Future<std::vector<int>> all = collect(std::move(inputs));
+    collected = !stopFailing();
+    EXPECT_EQ(asked, !collected) << allocation;
+    EXPECT_EQ(absl::IsResourceExhausted(std::move(all).get().status()), !collected) << allocation;
+    ASSERT_LT(allocation, 5);
+  }
+}
+
 TEST_P(NoMemoryTest, EndsWhicheverAllocationFails) { failEach(Fails::One); }
 TEST_P(NoMemoryTest, EndsWhenAllFailFromAnyOnwards) { failEach(Fails::AllFromThere); }
 

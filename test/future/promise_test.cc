@@ -332,6 +332,48 @@ TEST(PromiseTest, DestructorsOfTheValueMayCancelAndDropTheFuture) {
   }
 }
 
+// Calls back when it is moved, and is destroyed trivially.
+class ActsWhenMoved {
+public:
+  ActsWhenMoved() = default;
+  ActsWhenMoved(ActsWhenMoved&& /*other*/) noexcept {
+    if (act_at_ != 0 && --act_at_ == 0) {
+      act_();
+    }
+  }
+  ActsWhenMoved& operator=(ActsWhenMoved&&) noexcept = default;
+
+  static void at(int n, std::function<void()> act) {
+    act_at_ = n;
+    act_ = std::move(act);
+  }
+
+private:
+  static inline int act_at_ = 0;
+  static inline std::function<void()> act_;
+};
+
+TEST(PromiseTest, MovesOfTheValueMayCancelTheFuture) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "here"});
+  dispatcher->run(RunType::NonBlock);
+  constexpr int kMoves = 4;
+  for (int n = 1; n < kMoves; ++n) {
+    Promise<ActsWhenMoved> promise;
+    bool ran = false;
+    bool cancelled = false;
+    Future<void> future = promise.future(*dispatcher).then([&ran](const ActsWhenMoved&) { ran = true; });
+    ActsWhenMoved::at(n, [&] {
+      cancelled = true;
+      future.cancel();
+    });
+    promise.setValue(ActsWhenMoved());
+    ActsWhenMoved::at(0, nullptr);
+    dispatcher->run(RunType::NonBlock);
+    EXPECT_NE(ran, cancelled) << n;
+    EXPECT_EQ(absl::IsCancelled(std::move(future).get().status()), cancelled) << n;
+  }
+}
+
 // Throws at one of its moves.
 class MoveThrows {
 public:
