@@ -366,7 +366,8 @@ TEST(PromiseTest, MovesOfTheValueMayCancelTheFuture) {
       cancelled = true;
       future.cancel();
     });
-    promise.setValue(ActsWhenMoved());
+    const bool settled = promise.setValue(ActsWhenMoved());
+    EXPECT_NE(settled, cancelled) << n;
     ActsWhenMoved::at(0, nullptr);
     dispatcher->run(RunType::NonBlock);
     EXPECT_NE(ran, cancelled) << n;
