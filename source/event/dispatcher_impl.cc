@@ -537,7 +537,7 @@ bool DispatcherImpl::runBatch(Budget& budget) {
       return false;
     }
   }
-  lingers_ = from_others && stats_.posts_run - first >= kBurst && loop_->timePasses() ? kLingers : 0;
+  lingers_ = from_others && stats_.posts_run - first >= kBurst && loop_->realTime() ? kLingers : 0;
   return true;
 }
 

@@ -184,6 +184,8 @@ public:
   }
 
   using LoopCore::timePasses;
+  // Whether that is the machine's time, in which a span of nanoseconds can be waited for.
+  bool realTime() const { return real_time_; }
 
   // How long the file events of one poll may keep other work waiting, in nanoseconds; where time does not pass,
   // kMaxFileEventsSimulated of them take its place. What is left is called in the next iteration, before what has

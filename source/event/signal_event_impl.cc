@@ -185,6 +185,7 @@ absl::StatusOr<SignalEventPtr> SignalEventImpl::create(Loop& loop, int signal, S
   if (loop.ended()) {
     return absl::FailedPreconditionError(absl::StrCat("dispatcher ", loop.name(), " is shut down"));
   }
+  loop.checkFork();                                     // else the parent's event_base would get the child's signal
   SignalListeners& listeners = SignalListeners::get();  // may throw, which the event's destructor may not
   std::unique_ptr<SignalEventImpl> event(new SignalEventImpl(loop, signal, std::move(cb)));
   if (absl::Status status = listeners.add(loop, *event); !status.ok()) {

@@ -357,6 +357,27 @@ TEST_F(ForkTest, SignalInTheChildReachesTheChildAlone) {
   EXPECT_EQ(1, calls);
 }
 
+TEST_F(ForkTest, SignalForWhichTheChildListensFirstOfAllReachesTheChildAlone) {
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_EQ("", runInChild([&] {
+              int calls = 0;
+              auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
+              CHILD_CHECK(event.ok());
+              raise(SIGUSR1);
+              for (int i = 0; i < 3; ++i) {
+                dispatcher_->run(RunType::NonBlock);
+              }
+              CHILD_CHECK(calls == 1);
+            }));
+  int calls = 0;
+  auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
+  ASSERT_TRUE(event.ok());
+  for (int i = 0; i < 3; ++i) {
+    dispatcher_->run(RunType::NonBlock);
+  }
+  EXPECT_EQ(calls, 0);
+}
+
 TEST_F(ForkTest, SignalThatTheParentHasPendingDoesNotCallBackInTheChild) {
   int calls = 0;
   auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });

@@ -4,6 +4,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -868,6 +869,22 @@ TEST(TimeSystemTest, LimitsAnIterationByTimeWhereThatPassesByItselfAndElseByCall
       EXPECT_GT(calls, 1000);
     }
   }
+}
+
+TEST(TimeSystemTest, OneThatStandsStillWithoutSayingSoDoesNotKeepTheLoop) {
+  class Still : public SilentTimeSystem {
+    bool passesByItself() const override { return true; }
+  } time;
+  DispatcherPtr dispatcher = createDispatcher({.name = "still", .time_system = &time});
+  int calls = 0;
+  constexpr int kBurst = 100;  // after which the loop looks for more before it goes on
+  std::thread([&] {
+    for (int i = 0; i < kBurst; ++i) {
+      dispatcher->post([&calls] { ++calls; });
+    }
+  }).join();
+  dispatcher->run(RunType::NonBlock);
+  EXPECT_EQ(calls, kBurst);
 }
 
 class AlarmTest : public testing::Test {

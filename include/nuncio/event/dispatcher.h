@@ -212,10 +212,10 @@ public:
 using DispatcherPtr = std::unique_ptr<Dispatcher>;
 
 // An error says what the process lacks: ResourceExhausted with too few descriptors or no memory left, InvalidArgument
-// for options out of range. A dispatcher takes five descriptors, four in simulated time; with the first
-// listenForSignal() the process takes one more and keeps it. Any thread. Also handles SIGPIPE, by a function that does
-// nothing, where its action is still the default: a vanished peer is to be an error of write(), not the end of the
-// process. Programs that are exec'ed have the default again.
+// for options out of range. A dispatcher takes five descriptors, four in simulated time on Linux's backend; with the
+// first listenForSignal() the process takes one more there, and keeps it. Any thread. Also handles SIGPIPE, by a
+// function that does nothing, where its action is still the default: a vanished peer is to be an error of write(), not
+// the end of the process. Programs that are exec'ed have the default again.
 absl::StatusOr<DispatcherPtr> tryCreateDispatcher(const DispatcherOptions& options);
 
 // As tryCreateDispatcher, for programs that could only give up: on error, nullptr, with the reason in the log.
