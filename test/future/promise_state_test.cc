@@ -33,7 +33,7 @@ struct Outcome {
   bool consumer_frees = false;
   bool consumer_left = false;
 
-  void freed(bool* by) {
+  void freed(bool* by) const {
     EXPECT_FALSE(producer_frees || consumer_frees) << "freed twice";
     *by = true;
   }

@@ -337,7 +337,7 @@ class ActsWhenMoved {
 public:
   ActsWhenMoved() = default;
   ActsWhenMoved(ActsWhenMoved&& /*other*/) noexcept {
-    if (act_at_ != 0 && --act_at_ == 0) {
+    if (--act_at_ == 0) {
       act_();
     }
   }
