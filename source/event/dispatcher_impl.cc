@@ -148,7 +148,7 @@ void DispatcherImpl::operator delete(DispatcherImpl* dispatcher, std::destroying
     return;
   }
   dispatcher->~DispatcherImpl();
-  ::operator delete(dispatcher);
+  ::operator delete(dispatcher, std::align_val_t(alignof(DispatcherImpl)));
 }
 
 DispatcherImpl::~DispatcherImpl() {
@@ -513,8 +513,8 @@ bool DispatcherImpl::takeBatch() {
   if (!batch_.empty()) {
     return true;  // left over from the iteration before
   }
-  if (lingers_ > 0 && !hasWork()) {
-    linger();
+  if (lingers_ > 0 && !hasOwnWork()) {
+    linger();  // also where posts are there already: more of them then come under one lock
   }
   return posts_->take(batch_);
 }
@@ -555,16 +555,19 @@ void DispatcherImpl::linger() {
 
 // Whether something is to be done without waiting for the kernel: the one list of what keeps a loop awake.
 // Loop::endFileEvents() has those of it that can come up during a poll.
-bool DispatcherImpl::hasWork() const {
+bool DispatcherImpl::hasWork() const { return hasOwnWork() || posts_->pending(); }
+
+// The same but for posts of other threads.
+bool DispatcherImpl::hasOwnWork() const {
   return !loop_->current_iteration.empty() || !loop_->next_iteration.empty() || !ready_.empty() || !loop_->empty() ||
-         !deferred_now_->empty() || !batch_.empty() || posts_->pendingFromLoop() || posts_->pending() ||
-         loop_->timer_due || look_at_timers_;
+         !deferred_now_->empty() || !batch_.empty() || posts_->pendingFromLoop() || loop_->timer_due || look_at_timers_;
 }
 
 // Asked once, before the poll. True when nothing is to be done, and the next post will wake the loop; while busy
-// polling, it is spin() that announces that.
+// polling, it is spin() that announces that, and sees to posts that have come meanwhile: without a system call.
 bool DispatcherImpl::prepareToSleep() {
-  return !hasWork() && !posts_->exitRequested() && (busy_poll_.count() > 0 || posts_->announceSleep());
+  return !hasOwnWork() && !posts_->exitRequested() &&
+         (busy_poll_.count() > 0 || (!posts_->pending() && posts_->announceSleep()));
 }
 
 bool DispatcherImpl::nothingCanCallBack() const {

@@ -99,6 +99,7 @@ private:
   bool takeBatch();
   bool runBatch(Budget& budget);
   bool hasWork() const;
+  bool hasOwnWork() const;
   bool prepareToSleep();
   bool nothingCanCallBack() const;
 
@@ -110,7 +111,8 @@ private:
 
   AlarmPtr alarm_;
 
-  bool look_at_timers_ = false;
+  // From here on what the loop writes all the time, apart from what is above, which those who post read.
+  alignas(64) bool look_at_timers_ = false;
   PostQueue::Batch batch_;  // what is left of it when an iteration ran out of time
   WorkList ready_;          // scheduled for this iteration by the one before
   uint32_t polls_skipped_ = 0;
