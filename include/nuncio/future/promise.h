@@ -48,7 +48,11 @@ public:
     }
     return *this;
   }
-  ~Promise() { breakPromise(); }
+  ~Promise() {
+    if (core_.load(std::memory_order_relaxed) != nullptr || future_ != nullptr) [[unlikely]] {
+      breakPromise();
+    }
+  }
 
   // The future. Once; a second one fails with FailedPrecondition.
   SemiFuture<T> semiFuture() {
@@ -137,7 +141,7 @@ private:
     return future_internal::failed<T>(future_ == noMemory() ? Reason::NoMemory : Reason::Retrieved);
   }
 
-  void breakPromise() {
+  [[gnu::noinline]] void breakPromise() {
     Core* const core = core_.load(std::memory_order_relaxed);
     core_.store(nullptr, std::memory_order_relaxed);
     Core* const future = takeFuture();
