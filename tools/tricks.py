@@ -1,7 +1,7 @@
 """The library's speed tricks, each with how to take it out of a checkout: for tools/bench --without.
 
 A trick is a list of (file or folder, regular expression, replacement). Each expression has to match somewhere, so that
-tools/bench_test.py notices when the code has moved on. docs/internals.md says what each buys.
+tools/bench_test.py notices when the code has moved on. tools/bench --without TRICK says what one buys.
 """
 import re
 
