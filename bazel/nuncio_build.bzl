@@ -61,13 +61,19 @@ def _run_on_libevent_impl(ctx):
     ctx.actions.symlink(output = executable, target_file = ctx.executable.program, is_executable = True)
     return [
         DefaultInfo(executable = executable, runfiles = ctx.attr.program[DefaultInfo].default_runfiles),
-        testing.TestEnvironment({"NUNCIO_BACKEND": "libevent"}),
+        testing.TestEnvironment({
+            "NUNCIO_BACKEND": "libevent",
+            "GTEST_FILTER": "*-" + ":".join(ctx.attr.without),
+        }),
     ]
 
 _run_on_libevent_test = rule(
     doc = "A test program that is built already, run with dispatchers of BackendKind::Libevent.",
     implementation = _run_on_libevent_impl,
-    attrs = {"program": attr.label(cfg = "target", executable = True, mandatory = True)},
+    attrs = {
+        "program": attr.label(cfg = "target", executable = True, mandatory = True),
+        "without": attr.string_list(doc = "Cases that are left out."),
+    },
     test = True,
 )
 
@@ -77,8 +83,20 @@ ONLY_LINUX = None
 BOTH_BACKENDS = ["libevent"]
 BOTH_BACKENDS_WITH_THREADS = ["libevent_with_threads"]
 
-def nuncio_cc_test(name, srcs, deps = [], copts = [], size = "small", backends = ONLY_LINUX, tags = [], **kwargs):
-    """A GoogleTest program (gtest, gmock and main() are linked)."""
+def nuncio_cc_test(
+        name,
+        srcs,
+        deps = [],
+        copts = [],
+        size = "small",
+        backends = ONLY_LINUX,
+        not_on_libevent = {},
+        tags = [],
+        **kwargs):
+    """A GoogleTest program (gtest, gmock and main() are linked).
+
+    not_on_libevent: cases of which <name>_libevent makes an exception, each with the reason.
+    """
     native.cc_test(
         name = name,
         size = size,
@@ -93,6 +111,7 @@ def nuncio_cc_test(name, srcs, deps = [], copts = [], size = "small", backends =
             name = name + "_libevent",
             size = size,
             program = ":" + name,
+            without = not_on_libevent.keys(),
             tags = tags + backends,
         )
 

@@ -26,7 +26,6 @@
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/submit.h"
-#include "test/test_support/backend.h"
 #include "test/test_support/child_process.h"
 #include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/notification.h"
@@ -140,9 +139,6 @@ TEST(DispatcherExitTest, APostWithACaptureThatIsMovedSlowlyHasLeftWhenRunReturns
 }
 
 TEST(DispatcherExitTest, ADispatcherThatIsDestroyedWithoutARunWaitsForThoseWhoWakeIt) {
-  if (onLibevent()) {
-    GTEST_SKIP() << "a wake-up that is slow is one that writes by itself";
-  }
   gone_on = false;
   DispatcherPtr dispatcher = createDispatcher({.name = "ended"});
   std::thread caller([d = dispatcher.get()] {
@@ -160,9 +156,6 @@ TEST(DispatcherExitTest, ADispatcherThatIsDestroyedWithoutARunWaitsForThoseWhoWa
 }
 
 TEST(DispatcherExitTest, AChildOfForkDoesNotWaitForThoseWhoAreNotThere) {
-  if (onLibevent()) {
-    GTEST_SKIP() << "a wake-up that is slow is one that writes by itself";
-  }
   gone_on = false;
   DispatcherPtr dispatcher = createDispatcher({.name = "forked"});
   std::thread caller([d = dispatcher.get()] {
@@ -215,9 +208,6 @@ Dispatcher* interrupted = nullptr;
 std::optional<PostHandle> interrupted_by_handle;
 
 TEST(DispatcherExitTest, ASignalHandlerEndsTheRunAlsoByAHandle) {
-  if (onLibevent()) {
-    GTEST_SKIP() << "exit() takes libevent's locks";
-  }
   DispatcherPtr dispatcher = createDispatcher({.name = "interrupted"});
   interrupted = dispatcher.get();
   interrupted_by_handle = dispatcher->handle();

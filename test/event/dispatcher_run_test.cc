@@ -12,7 +12,6 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/runtime/simulated_time_system.h"
-#include "test/test_support/backend.h"
 #include "test/test_support/contract.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
@@ -465,9 +464,6 @@ TEST_F(DispatcherRunTest, ExitThatRacesWithTheStartOfRunIsNeverLost) {
 }
 
 TEST_F(DispatcherRunTest, ExitIsSafeInASignalHandler) {
-  if (onLibevent()) {
-    GTEST_SKIP() << "exit() takes libevent's locks";
-  }
   static Dispatcher* exiting = nullptr;
   exiting = dispatcher_.get();
   struct sigaction action{};

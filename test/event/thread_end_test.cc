@@ -15,7 +15,6 @@
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/future.h"
-#include "test/test_support/backend.h"
 #include "test/test_support/descriptors.h"
 #include "test/test_support/lifetime_probe.h"
 #include "test/test_support/notification.h"
@@ -180,9 +179,6 @@ TEST_F(ThreadEndTest, NotByBeingCancelledWhereAThreadWakesTheLoop) {
 }
 
 TEST_F(ThreadEndTest, NotByBeingCancelledInTheHandlerOfASignal) {
-  if (onLibevent()) {
-    GTEST_SKIP() << "libevent's handler calls send(), where a thread can be cancelled";
-  }
   int calls = 0;
   auto event = dispatcher_->listenForSignal(SIGUSR1, [&] { ++calls; });
   ASSERT_TRUE(event.ok()) << event.status();
