@@ -553,11 +553,9 @@ void DispatcherImpl::linger() {
   }
 }
 
-// Whether something is to be done without waiting for the kernel: the one list of what keeps a loop awake.
-// Loop::endFileEvents() has those of it that can come up during a poll.
-bool DispatcherImpl::hasWork() const { return hasOwnWork() || posts_->pending(); }
-
-// The same but for posts of other threads.
+// Whether something is to be done without waiting for the kernel, beside posts of other threads, which come at any time
+// and are asked for where it is asked: the one list of what keeps a loop awake. Loop::endFileEvents() has those of it
+// that can come up during a poll.
 bool DispatcherImpl::hasOwnWork() const {
   return !loop_->current_iteration.empty() || !loop_->next_iteration.empty() || !ready_.empty() || !loop_->empty() ||
          !deferred_now_->empty() || !batch_.empty() || posts_->pendingFromLoop() || loop_->timer_due || look_at_timers_;
@@ -571,7 +569,7 @@ bool DispatcherImpl::prepareToSleep() {
 }
 
 bool DispatcherImpl::nothingCanCallBack() const {
-  return !hasWork() && !loop_->watches() && loop_->timers.size() == 0 && !posts_->kept();
+  return !hasOwnWork() && !posts_->pending() && !loop_->watches() && loop_->timers.size() == 0 && !posts_->kept();
 }
 
 void DispatcherImpl::Budget::countCallback() {

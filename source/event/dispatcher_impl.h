@@ -98,7 +98,6 @@ private:
   Budget newBudget() const { return Budget(max_time_, *loop_); }
   bool takeBatch();
   bool runBatch(Budget& budget);
-  bool hasWork() const;
   bool hasOwnWork() const;
   bool prepareToSleep();
   bool nothingCanCallBack() const;
