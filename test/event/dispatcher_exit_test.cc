@@ -34,6 +34,7 @@ namespace {
 
 thread_local bool slow_calls = false;  // of this thread, where it wakes a loop
 std::atomic<int> in_slow_calls{0};     // threads
+std::atomic<bool> held{false};         // those calls begin, and go no further
 std::atomic<bool> gone_on{false};      // the thread that those calls are to hold up, if they do
 
 // A while, or until the other thread has gone on, as it must not.
@@ -62,6 +63,9 @@ extern "C" long syscall(long number, ...) noexcept {
     return call();
   }
   ++in_slow_calls;
+  while (held) {
+    sched_yield();
+  }
   dawdle();
   const long result = call();
   dawdle();
@@ -110,6 +114,21 @@ void expectLeftBeforeTheEnd(bool asleep, const std::function<void(Dispatcher&)>&
   caller.join();
 }
 
+// A thread that is in the middle of a slow exit() when this returns.
+std::thread exitSlowly(Dispatcher& dispatcher) {
+  held = true;
+  std::thread caller([&dispatcher] {
+    slow_calls = true;
+    dispatcher.exit();
+    slow_calls = false;
+  });
+  while (in_slow_calls == 0) {
+    sched_yield();
+  }
+  held = false;
+  return caller;
+}
+
 TEST(DispatcherExitTest, ACallOfExitThatEndedTheRunHasLeftWhenRunReturns) {
   for (const bool asleep : {false, true}) {
     expectLeftBeforeTheEnd(asleep, [](Dispatcher& dispatcher) { dispatcher.exit(); });
@@ -141,14 +160,7 @@ TEST(DispatcherExitTest, APostWithACaptureThatIsMovedSlowlyHasLeftWhenRunReturns
 TEST(DispatcherExitTest, ADispatcherThatIsDestroyedWithoutARunWaitsForThoseWhoWakeIt) {
   gone_on = false;
   DispatcherPtr dispatcher = createDispatcher({.name = "ended"});
-  std::thread caller([d = dispatcher.get()] {
-    slow_calls = true;
-    d->exit();
-    slow_calls = false;
-  });
-  while (in_slow_calls == 0) {
-    sched_yield();
-  }
+  std::thread caller = exitSlowly(*dispatcher);
   dispatcher.reset();
   EXPECT_EQ(in_slow_calls, 0);
   gone_on = true;
@@ -158,14 +170,7 @@ TEST(DispatcherExitTest, ADispatcherThatIsDestroyedWithoutARunWaitsForThoseWhoWa
 TEST(DispatcherExitTest, AChildOfForkDoesNotWaitForThoseWhoAreNotThere) {
   gone_on = false;
   DispatcherPtr dispatcher = createDispatcher({.name = "forked"});
-  std::thread caller([d = dispatcher.get()] {
-    slow_calls = true;
-    d->exit();
-    slow_calls = false;
-  });
-  while (in_slow_calls == 0) {
-    sched_yield();
-  }
+  std::thread caller = exitSlowly(*dispatcher);
   EXPECT_EQ("", runInChild([&] {
               dispatcher->run(RunType::NonBlock);
               dispatcher.reset();
