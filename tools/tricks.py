@@ -34,7 +34,7 @@ TRICKS = {
         ("include/nuncio/common/mutex.h", r"#include <cstdint>\n", "#include <cstdint>\n#include <mutex>\n"),
     ],
     "linger": [
-        ("source/event/dispatcher_impl.cc", r"kLingers = 2;", "kLingers = 0;"),
+        ("include/nuncio/event/dispatcher.h", r"linger\{6000\};", "linger{0};"),
     ],
     "place_in_pointer": [
         ("include/nuncio/future/future.h", r"(  LoopCore\* loop_ = nullptr; )", r"  void* place_ = nullptr;\n\1"),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <new>
+#include <sched.h>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -28,13 +29,13 @@ constexpr int kMaxShutdownRounds = 1'000'000;
 constexpr int kSpinsPerPoll = 64;
 constexpr uint32_t kMaxPollsSkipped = 8;
 
-// So many posts of other threads in one batch make the loop linger before it sleeps: so often, and so long each time.
-constexpr uint64_t kBurst = 4;
-constexpr uint32_t kLingers = 2;
-constexpr uint64_t kLingerNanoseconds = 300;
-
 std::chrono::nanoseconds clampToAYear(std::chrono::microseconds duration) {
   return std::min<std::chrono::microseconds>(duration, std::chrono::hours(24 * 365));
+}
+
+// In which the loop lingers: there has to be another CPU's time to wait for.
+uint64_t lingerOf(const DispatcherOptions& options, const Loop& loop) {
+  return loop.realTime() ? static_cast<uint64_t>(options.linger.count()) : 0;
 }
 
 uint64_t nanoseconds(MonotonicTime time) { return static_cast<uint64_t>(time.time_since_epoch().count()); }
@@ -74,10 +75,10 @@ DispatcherPtr createDispatcher(const DispatcherOptions& options) {
 
 absl::StatusOr<DispatcherPtr> DispatcherImpl::create(const DispatcherOptions& options) {
   if (options.max_post_batches_per_iteration == 0 || options.max_callback_time_per_iteration.count() <= 0 ||
-      options.busy_poll.count() < 0) {
+      options.busy_poll.count() < 0 || options.linger.count() < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("dispatcher ", options.name,
-                     ": the limits of an iteration must be greater than 0, and busy_poll not negative"));
+                     ": the limits of an iteration must be greater than 0, and busy_poll and linger not negative"));
   }
   absl::StatusOr<std::unique_ptr<Backend>> backend = Backend::create(options.backend);
   if (!backend.ok()) {
@@ -102,7 +103,8 @@ DispatcherImpl::DispatcherImpl(const DispatcherOptions& options, LoopPtr loop)
       posts_(loop_->posts),
       max_batches_(options.max_post_batches_per_iteration),
       max_time_(clampToAYear(options.max_callback_time_per_iteration)),
-      busy_poll_(clampToAYear(options.busy_poll)) {
+      busy_poll_(clampToAYear(options.busy_poll)),
+      linger_(lingerOf(options, *loop_)) {
   loop_->attach(*this, batch_);
   loop_->limitFileEvents(static_cast<uint64_t>(max_time_.count()));
 }
@@ -239,6 +241,7 @@ public:
     dispatcher_.posts_->awake();
     dispatcher_.setAlarm();  // a time system may want to know of timers while nothing runs
     dispatcher_.alarm_->setRunning(false);
+    dispatcher_.linger_.stop();
     dispatcher_.posts_->waitForLeaving();
     dispatcher_.posts_->forgetExit();
     dispatcher_.loop_->endRun();
@@ -273,6 +276,7 @@ void DispatcherImpl::run(RunType type) {
     return;
   }
   alarm_->setRunning(true);
+  may_sleep_ = type != RunType::NonBlock;
   look_at_timers_ = true;  // a run begins with a look at the clock, whether or not the alarm has rung
 
   loop_->invalidateApproximateTime();
@@ -367,6 +371,8 @@ DispatcherStats DispatcherImpl::stats() const {
   DispatcherStats stats = stats_;
   stats.callback_exceptions = loop_->callback_exceptions;
   stats.wakeups = posts_->wakeups();
+  stats.lingers = linger_.lingers();
+  stats.linger_hits = linger_.hits();
   stats.posts_waiting = batch_.size() + posts_->size();
   return stats;
 }
@@ -513,8 +519,8 @@ bool DispatcherImpl::takeBatch() {
   if (!batch_.empty()) {
     return true;  // left over from the iteration before
   }
-  if (lingers_ > 0 && !hasOwnWork()) {
-    linger();  // also where posts are there already: more of them then come under one lock
+  if (linger_.wanted() && may_sleep_ && !hasOwnWork()) {
+    lookForPosts();  // also where posts are there already: more of them then come under one lock
   }
   return posts_->take(batch_);
 }
@@ -522,8 +528,8 @@ bool DispatcherImpl::takeBatch() {
 // False when the iteration is to end with it: its time is over, or the next post is still being moved into place.
 bool DispatcherImpl::runBatch(Budget& budget) {
   const uint64_t first = stats_.posts_run;
-  const bool from_others = batch_.fromOtherThreads();
-  while (!batch_.empty()) {
+  const int posters_cpu = batch_.postersCpu();
+  while (!batch_.empty() && !budget.spent()) {
     if (!batch_.firstFinished()) [[unlikely]] {  // in a moment: see PostQueue
       return false;
     }
@@ -533,24 +539,33 @@ bool DispatcherImpl::runBatch(Budget& budget) {
       loop_->call("posted", posted);
     }
     budget.countCallback();
-    if (budget.spent()) {
-      return false;
-    }
   }
-  lingers_ = from_others && stats_.posts_run - first >= kBurst && loop_->realTime() ? kLingers : 0;
-  return true;
+  if (batch_.empty() && posters_cpu != PostQueue::Batch::kOwnPosts) {
+    linger_.ranBatch(stats_.posts_run - first, busy_poll_.count() == 0 && posters_cpu != sched_getcpu());
+  }
+  return !budget.spent();
 }
 
-// Producers that have just posted several are likely to post more: to look again in a moment costs less than to take
-// the lock from them at each post, or to sleep and have them wake the loop by a system call.
-void DispatcherImpl::linger() {
-  for (bool look = true; lingers_ > 0 && look; look = !posts_->pending()) {
-    --lingers_;
-    const uint64_t end = loop_->deadlineClock() + kLingerNanoseconds;
-    while (loop_->deadlineClock() < end) {
+// Lingers, until there are posts, or the time is over. What else may come up meanwhile ends it for this iteration, and
+// the next one, which does not sleep, goes on with it: a timer; and where descriptors are watched, each look.
+void DispatcherImpl::lookForPosts() {
+  uint64_t now = loop_->deadlineClock();
+  const uint64_t end = linger_.begin(now);
+  const uint64_t timer_due = loop_->timers.nextWake().due;
+  do {
+    const uint64_t looks_at = std::min(now + Linger::kLook, timer_due);
+    do {
       pauseProcessor();
+      now = loop_->deadlineClock();
+    } while (now < looks_at);
+    if (posts_->pending()) {
+      linger_.hit();
+    } else if (now >= timer_due) {
+      look_at_timers_ = true;
+    } else if (now >= end || posts_->exitRequested()) {
+      linger_.inVain();
     }
-  }
+  } while (linger_.wanted() && !look_at_timers_ && !loop_->watches());
 }
 
 // Whether something is to be done without waiting for the kernel, beside posts of other threads, which come at any time
@@ -564,7 +579,7 @@ bool DispatcherImpl::hasOwnWork() const {
 // Asked once, before the poll. True when nothing is to be done, and the next post will wake the loop; while busy
 // polling, it is spin() that announces that, and sees to posts that have come meanwhile: without a system call.
 bool DispatcherImpl::prepareToSleep() {
-  return !hasOwnWork() && !posts_->exitRequested() &&
+  return !hasOwnWork() && !linger_.wanted() && !posts_->exitRequested() &&
          (busy_poll_.count() > 0 || (!posts_->pending() && posts_->announceSleep()));
 }
 

@@ -10,6 +10,7 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/internal/loop_core.h"
+#include "source/event/linger.h"
 #include "source/event/loop.h"
 #include "source/event/post_queue.h"
 
@@ -90,7 +91,7 @@ private:
   void poll(bool block);
   void pollDescriptors(bool block);
   bool spin();
-  void linger();
+  void lookForPosts();
   void setAlarm();
   void runTimers(uint64_t mark, uint64_t due_at);
   void runWorkList(WorkList& list, Budget& budget);
@@ -115,7 +116,8 @@ private:
   PostQueue::Batch batch_;  // what is left of it when an iteration ran out of time
   WorkList ready_;          // scheduled for this iteration by the one before
   uint32_t polls_skipped_ = 0;
-  uint32_t lingers_ = 0;  // left before the loop may sleep
+  Linger linger_;
+  bool may_sleep_ = false;  // in this run
 
   using DeferredList = std::vector<DeferredDeletable*>;  // owned; bare, so that a list is emptied without another look
   std::array<DeferredList, 2> deferred_;

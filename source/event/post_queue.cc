@@ -170,6 +170,7 @@ bool PostQueue::post(PostCb& cb) {
       header = posted_.reserve(cb);
     }
     if (first) {
+      posters_cpu_ = sched_getcpu();  // reads a word that the kernel keeps in this thread's memory
       pending_.store(true, std::memory_order_release);
     }
     if (sleeping_.load(std::memory_order_relaxed)) {
@@ -330,7 +331,7 @@ bool PostQueue::take(Batch& batch) {
   // In this order: what the loop posted itself is older than what is pending.
   batch.first_ = std::exchange(from_loop_.first, nullptr);
   batch.size_ = std::exchange(from_loop_.size, 0);
-  batch.from_other_threads_ = false;
+  batch.posters_cpu_ = Batch::kOwnPosts;
   Chunk* const last_from_loop = batch.empty() ? nullptr : from_loop_.last;
   while (batch.used_ != nullptr) {
     Chunk* const chunk = batch.used_;
@@ -357,7 +358,7 @@ bool PostQueue::take(Batch& batch) {
       (last_from_loop != nullptr ? last_from_loop->next : batch.first_) = std::exchange(posted_.first, nullptr);
       batch.size_ += std::exchange(posted_.size, 0);
       pending_.store(false, std::memory_order_relaxed);
-      batch.from_other_threads_ = true;
+      batch.posters_cpu_ = posters_cpu_;
     }
   }
   freeAll(used);

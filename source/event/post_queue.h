@@ -93,8 +93,9 @@ public:
     std::size_t size() const { return size_; }
     // Whether the first of them is there already. Not when empty.
     bool firstFinished() const { return (header().load(std::memory_order_acquire) & kUnfinished) == 0; }
-    // Whether any of them did not come by postFromLoop().
-    bool fromOtherThreads() const { return from_other_threads_; }
+    // The CPU of the first post that did not come by postFromLoop(), or that there is none such.
+    static constexpr int kOwnPosts = -1;
+    int postersCpu() const { return posters_cpu_; }
     // The first callback, which stays where it stands until it is destroyed with what this returns. Not when empty, nor
     // before the first is finished.
     Posted takeFirst() {
@@ -120,7 +121,7 @@ public:
     std::size_t read_ = 0;  // offset in first_
     std::size_t size_ = 0;
     Chunk* used_ = nullptr;  // chunks that were run, for the queue to use again
-    bool from_other_threads_ = false;
+    int posters_cpu_ = kOwnPosts;
   };
 
   PostQueue(std::string name, std::unique_ptr<Waker> waker);
@@ -262,6 +263,7 @@ private:
   alignas(64) Mutex lock_;
   Chunks posted_ ABSL_GUARDED_BY(lock_);
   bool closed_ ABSL_GUARDED_BY(lock_) = false;
+  int posters_cpu_ ABSL_GUARDED_BY(lock_) = 0;  // when the first of posted_ came
 
   // Set under the lock; cleared under it by the post that wakes, or without it by the loop, which looks at the queue
   // under the lock before it sleeps again. Hence relaxed.

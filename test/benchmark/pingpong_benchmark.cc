@@ -15,17 +15,26 @@ namespace nuncio::bench {
 namespace {
 
 constexpr std::size_t kRoundTrips = 200000;
+constexpr std::size_t kColdRoundTrips = 5000;
+constexpr std::chrono::microseconds kPause{200};
 
-// Two loops that post to each other.
+// Two loops that post to each other; A computes for a while before it posts, or does not.
 template <class Loop>
 struct Players {
   Loop* a;
   Loop* b;
   RoundTrips trips;
+  std::chrono::microseconds pause;
   std::promise<void> done;
 
   void onA() {
     if (trips.next()) {
+      if (pause.count() > 0) {
+        const auto end = Clock::now() + pause;
+        while (Clock::now() < end) {
+        }
+        trips.restart();
+      }
       b->post([this] { onB(); });
     } else {
       done.set_value();
@@ -37,13 +46,13 @@ struct Players {
 };
 
 // A's thread is on the first CPU, B's on the one with index `kCpuOfB`.
-template <class Loop, int kCpuOfB>
+template <class Loop, int kCpuOfB, bool kCold = false>
 void pingpong(::benchmark::State& state) {
-  const std::size_t count = sized(kRoundTrips);
+  const std::size_t count = sized(kCold ? kColdRoundTrips : kRoundTrips);
   while (state.KeepRunningBatch(static_cast<int64_t>(count))) {
     LoopThread<Loop> a(0);
     LoopThread<Loop> b(kCpuOfB);
-    Players<Loop> players{&a.loop(), &b.loop(), RoundTrips(count), {}};
+    Players<Loop> players{&a.loop(), &b.loop(), RoundTrips(count), kCold ? kPause : std::chrono::microseconds(0), {}};
     a.loop().post([&players] {
       players.trips.start();
       players.b->post([&players] { players.onB(); });
@@ -104,6 +113,14 @@ BENCHMARK(pingpong<EvtimerZeroLoop, 0>)->Name("pingpong_one_core/evtimer_zero")-
 BENCHMARK(pingpong<AsioLoop, 0>)->Name("pingpong_one_core/asio")->UseManualTime();
 BENCHMARK(pingpong<AsioNoIoLoop, 0>)->Name("pingpong_one_core/asio_no_io")->UseManualTime();
 BENCHMARK(pingpong<LibuvLoop, 0>)->Name("pingpong_one_core/libuv")->UseManualTime();
+
+// With a pause before each trip, B has gone to sleep for good.
+BENCHMARK(pingpong<NuncioLoop, 1, true>)->Name("pingpong_cold/nuncio")->UseManualTime();
+BENCHMARK(pingpong<EnvoyLoop, 1, true>)->Name("pingpong_cold/envoy")->UseManualTime();
+BENCHMARK(pingpong<EvtimerZeroLoop, 1, true>)->Name("pingpong_cold/evtimer_zero")->UseManualTime();
+BENCHMARK(pingpong<AsioLoop, 1, true>)->Name("pingpong_cold/asio")->UseManualTime();
+BENCHMARK(pingpong<AsioNoIoLoop, 1, true>)->Name("pingpong_cold/asio_no_io")->UseManualTime();
+BENCHMARK(pingpong<LibuvLoop, 1, true>)->Name("pingpong_cold/libuv")->UseManualTime();
 
 // Only nuncio can spin before it blocks.
 BENCHMARK(pingpong<BusyPollLoop, 1>)->Name("pingpong_busy_poll/nuncio")->UseManualTime();

@@ -16,6 +16,8 @@ public:
   explicit RoundTrips(std::size_t count) { nanoseconds_.reserve(count); }
 
   void start() { started_ = last_ = Clock::now(); }
+  // After a pause that is not to count.
+  void restart() { last_ = Clock::now(); }
   // False after the last one.
   bool next() {
     const auto now = Clock::now();
