@@ -122,6 +122,12 @@ bool LoopCore::postTask(Task& task) {
   return true;
 }
 
+bool LoopCore::tryPost(PostCb& cb) { return remote_->posts.tryPost(cb); }
+bool LoopCore::takesPosts() const { return remote_->posts.alive(); }
+bool LoopCore::isOf(const PostHandle& handle) const {
+  return handle.queue_ != nullptr && handle.queue_ == remote_->posts.queue_;
+}
+
 void* LoopCore::takeReserved() noexcept {
   uint32_t used = remote_->reserve_used.load(std::memory_order_relaxed);
   int index;

@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t kReadyChains = 1000000;
 constexpr std::size_t kPendingChains = 300000;
 constexpr std::size_t kCalls = 200000;
-constexpr std::size_t kCallsOfHundred = 2000000;
+constexpr std::size_t kCallsOfMany = 2000000;
 constexpr std::size_t kCollections = 1000;
 constexpr std::size_t kCollected = 1000;
 constexpr std::size_t kStdFewer = 100;  // threads are slow
@@ -105,10 +105,10 @@ void call(::benchmark::State& state) {
   }
 }
 
-// The same with a hundred calls outstanding. From the first to the last.
-template <class Loop>
-void callHundred(::benchmark::State& state) {
-  const std::size_t count = sized(kCallsOfHundred);
+// The same with many calls outstanding. From the first to the last.
+template <class Loop, std::size_t kOutstanding>
+void callMany(::benchmark::State& state) {
+  const std::size_t count = sized(kCallsOfMany);
   while (state.KeepRunningBatch(static_cast<int64_t>(count))) {
     LoopThread<Loop> a(0);
     LoopThread<Loop> b(1);
@@ -129,7 +129,7 @@ void callHundred(::benchmark::State& state) {
     };
     a.loop().post([&] {
       start = Clock::now();
-      while (started < count && started < 100) {
+      while (started < count && started < kOutstanding) {
         ++started;
         callWhile(a.loop(), b.loop(), [] { return 1; }, answer);
       }
@@ -143,6 +143,33 @@ void callHundred(::benchmark::State& state) {
     a.join();
     b.join();
     state.SetIterationTime(seconds);
+    expectCount(state, count, sum);
+  }
+}
+
+// A hundred outstanding calls of a thread without a loop, which waits for each answer in turn.
+template <class Loop>
+void callHundredFromOutside(::benchmark::State& state) {
+  const std::size_t count = sized(kCallsOfMany);
+  const ScopedCpu bound(0);
+  while (state.KeepRunningBatch(static_cast<int64_t>(count))) {
+    LoopThread<Loop> loop(1);
+    const auto f = [] { return 1; };
+    std::vector<decltype(callFromOutside(loop.loop(), f))> outstanding(100);
+    uint64_t sum = 0;
+    const auto start = Clock::now();
+    for (std::size_t i = 0; i < count; ++i) {
+      auto& future = outstanding[i % outstanding.size()];
+      sum += future.valid() ? static_cast<uint64_t>(answerOf(std::move(future))) : 0;
+      future = callFromOutside(loop.loop(), f);
+    }
+    for (auto& future : outstanding) {
+      sum += future.valid() ? static_cast<uint64_t>(answerOf(std::move(future))) : 0;
+    }
+    state.SetIterationTime(secondsSince(start));
+    loop.loop().post([&loop] { loop.loop().stop(); });
+    loop.stopped();
+    loop.join();
     expectCount(state, count, sum);
   }
 }
@@ -162,7 +189,7 @@ void callStd(::benchmark::State& state) {
 }
 
 void callHundredStd(::benchmark::State& state) {
-  const std::size_t count = sized(kCallsOfHundred / kStdFewer);
+  const std::size_t count = sized(kCallsOfMany / kStdFewer);
   while (state.KeepRunningBatch(static_cast<int64_t>(count))) {
     std::vector<std::future<int>> outstanding(100);
     uint64_t sum = 0;
@@ -196,19 +223,26 @@ BENCHMARK(call<NuncioLoop>)->Name("fut_x/nuncio")->UseManualTime();
 BENCHMARK(call<AsioLoop>)->Name("fut_x/asio")->UseManualTime();
 BENCHMARK(callStd)->Name("fut_x/std")->UseManualTime();
 
-BENCHMARK(callHundred<NuncioLoop>)->Name("fut_x100/nuncio")->UseManualTime();
-BENCHMARK(callHundred<AsioLoop>)->Name("fut_x100/asio")->UseManualTime();
+BENCHMARK(callMany<NuncioLoop, 16>)->Name("fut_x16/nuncio")->UseManualTime();
+BENCHMARK(callMany<AsioLoop, 16>)->Name("fut_x16/asio")->UseManualTime();
+
+BENCHMARK(callMany<NuncioLoop, 100>)->Name("fut_x100/nuncio")->UseManualTime();
+BENCHMARK(callMany<AsioLoop, 100>)->Name("fut_x100/asio")->UseManualTime();
 BENCHMARK(callHundredStd)->Name("fut_x100/std")->UseManualTime();
+
+BENCHMARK(callHundredFromOutside<NuncioLoop>)->Name("fut_x100_outside/nuncio")->UseManualTime();
+BENCHMARK(callHundredFromOutside<AsioLoop>)->Name("fut_x100_outside/asio")->UseManualTime();
 
 // KJ is not compiled for ThreadSanitizer, which therefore does not see its locks, and takes what they guard for races.
 #ifndef NUNCIO_TEST_THREAD_SANITIZER
 BENCHMARK(call<KjLoop>)->Name("fut_x/kj")->UseManualTime();
-BENCHMARK(callHundred<KjLoop>)->Name("fut_x100/kj")->UseManualTime();
+BENCHMARK(callMany<KjLoop, 16>)->Name("fut_x16/kj")->UseManualTime();
+BENCHMARK(callMany<KjLoop, 100>)->Name("fut_x100/kj")->UseManualTime();
 #endif
 
 // Only nuncio can spin before it blocks.
 BENCHMARK(call<BusyPollLoop>)->Name("fut_x_busy_poll/nuncio")->UseManualTime();
-BENCHMARK(callHundred<BusyPollLoop>)->Name("fut_x100_busy_poll/nuncio")->UseManualTime();
+BENCHMARK(callMany<BusyPollLoop, 100>)->Name("fut_x100_busy_poll/nuncio")->UseManualTime();
 
 }  // namespace
 }  // namespace nuncio::bench

@@ -30,6 +30,12 @@ void callWhile(AsioLoop& from, AsioLoop& to, F f, Answer answer) {
   asio::co_spawn(from.context(), callsWhile(to, f, answer), asio::detached);
 }
 
+template <class F>
+std::future<int> callFromOutside(AsioLoop& to, F f) {
+  return asio::co_spawn(to.context(), runHere(f), asio::use_future);
+}
+inline int answerOf(std::future<int>&& future) { return future.get(); }
+
 inline asio::awaitable<void> awaitYields(AsioLoop& loop, std::size_t count, uint64_t* awaited) {
   for (std::size_t i = 0; i < count; ++i) {
     co_await asio::post(loop.context(), asio::use_awaitable);

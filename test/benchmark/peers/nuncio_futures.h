@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "nuncio/event/internal/loop_core.h"
+#include "nuncio/future/call.h"
 #include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/future.h"
@@ -115,11 +116,10 @@ private:
 };
 
 template <class F, class Answer>
-void callWhile(NuncioLoop& from, NuncioLoop& to, F f, Answer answer) {
+void callWhile(NuncioLoop& /*from*/, NuncioLoop& to, F f, Answer answer) {
   struct Calls {
     void next() {
-      submit(to.dispatcher(), f)
-          .via(from.dispatcher())
+      call(to.dispatcher(), f)
           .then([this](int value) {
             if (answer(value)) {
               next();
@@ -130,13 +130,18 @@ void callWhile(NuncioLoop& from, NuncioLoop& to, F f, Answer answer) {
           .detach();
     }
 
-    NuncioLoop& from;
     NuncioLoop& to;
     F f;
     Answer answer;
   };
-  (new Calls{from, to, f, answer})->next();
+  (new Calls{to, f, answer})->next();
 }
+
+template <class F>
+SemiFuture<int> callFromOutside(NuncioLoop& to, F f) {
+  return submit(to.dispatcher(), f);
+}
+inline int answerOf(SemiFuture<int>&& future) { return *std::move(future).get(); }
 
 // Coroutines.
 

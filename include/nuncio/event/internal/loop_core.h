@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "nuncio/common/linked_list.h"
+#include "nuncio/event/callback.h"
 #include "nuncio/event/internal/block_pool.h"
 
 namespace nuncio {
@@ -137,6 +138,20 @@ public:
   // The same, but when the loop is gone for good `task` is refused here and now, or by the thread that visits the loop
   // at the moment. Any thread.
   void deliver(Task& task) noexcept;
+
+  // Posts `cb`, as a PostHandle does; false, and it is left as it is, where that is refused. Any thread.
+  bool tryPost(PostCb& cb);
+  // False once it refuses all. Any thread.
+  bool takesPosts() const;
+  // Whether that is what `handle` posts to. Any thread.
+  bool isOf(const PostHandle& handle) const;
+
+  // Calls to other loops, of which the answer is not wanted any more, and has not come yet. The former on the loop's
+  // thread, the latter on any.
+  void countStoppedCall(int32_t more) {
+    stopped_calls_.fetch_add(static_cast<uint32_t>(more), std::memory_order_release);
+  }
+  bool hasStoppedCalls() const { return stopped_calls_.load(std::memory_order_acquire) != 0; }
 
   // Whether the calling thread may touch what is of `loop`, for as long as this lives: the loop's own thread may, and
   // once the loop has ended any other, one at a time. `loop` may be null: then every thread may. Any thread.
@@ -305,6 +320,7 @@ private:
   alignas(64) std::atomic<uint64_t> owner_{kNoThread};  // relaxed: a thread always sees its own store
   std::atomic<uint64_t> bound_{kNoThread};              // the same
   std::atomic<Life> life_{Life::Open};                  // Ended is released, after the last of what was pending
+  std::atomic<uint32_t> stopped_calls_{0};
   Dispatcher* dispatcher_ = nullptr;
   Remote* const remote_;  // owned
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "nuncio/future/internal/cancel_link.h"
+#include "nuncio/future/internal/operations.h"
 #include "nuncio/future/internal/promise_core.h"
 
 // What combinators and coroutines may do with futures, and users may not. A part of future.h.
@@ -70,6 +71,13 @@ struct Access {
   template <class T>
   static Future<T> viaLoop(SemiFuture<T>&& future, LoopCore& loop) {
     return std::move(future).viaLoop(loop);
+  }
+  // What `f` returns, which runs as a task of `loop`, whose thread this is.
+  template <class F>
+  static auto thenLater(LoopCore& loop, F&& f, const std::source_location& place) {
+    loop.retain();
+    Future<void> ready(Try<void>(Unit()), &loop, place);
+    return ready.chainLater(Then<void, std::decay_t<F>>{std::forward<F>(f)}, place);
   }
   // Whether the promise's future was cancelled.
   template <class T>

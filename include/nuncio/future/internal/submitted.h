@@ -57,6 +57,9 @@ private:
   Promise<U> promise_;
 };
 
+inline bool isTarget(const LoopCore& loop, Dispatcher& target) { return &target.loop() == &loop; }
+inline bool isTarget(const LoopCore& loop, const PostHandle& target) { return loop.isOf(target); }
+
 inline bool alive(Dispatcher& target) { return target.handle().alive(); }
 inline bool alive(const PostHandle& target) { return target.alive(); }
 
