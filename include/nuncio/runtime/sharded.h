@@ -1,0 +1,134 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "nuncio/common/assert.h"
+#include "nuncio/future/future.h"
+#include "nuncio/future/gate.h"
+#include "nuncio/future/shared_future.h"
+#include "nuncio/runtime/internal/local_slot.h"
+#include "nuncio/runtime/worker_pool.h"
+
+namespace nuncio {
+
+// Sharded: an object of type T on each worker of a pool, which lives and is used on that worker's thread alone.
+//
+//   Sharded<Cache> caches;
+//   co_await caches.start(pool, [](Dispatcher& worker, size_t index) { return std::make_unique<Cache>(worker); });
+//   caches.local().put(key, value);                                              // on a worker: its own
+//   co_await caches.call(hash(key) % caches.size(), [key](Cache& c) { return c.get(key); });
+//   const size_t all = co_await caches.mapReduce([](Cache& c) { return c.size(); }, size_t{0}, std::plus<>());
+//   co_await caches.stop();
+//
+// It takes the place of thread-local slots (Envoy), of an owner object for each worker, and of Seastar's sharded<>.
+//
+// Life: start() makes the objects, each on its worker; stop() ends and destroys them there, from the last worker to the
+// first, and is to be called before the pool is stopped and before this is destroyed: without it the destructor breaks
+// the contract, fatally in a debug build; in release what is left of the objects is leaked.
+// Without memory a future fails with ResourceExhausted, or std::bad_alloc is thrown, or is what it fails with.
+//
+// Threads: start() and stop() by one at a time; local() on a worker's; the rest on any, between the two. A thread that
+// runs a dispatcher gets its answers there; for one that runs none, as main() may be, worker 0 sees to it: the futures
+// are on that one's dispatcher, and can be waited for with get(). Cost: local() is a thread-local read and an index;
+// for call(), see nuncio/future/call.h.
+template <class T>
+class Sharded {
+  template <class F>
+  using ResultOf = future_internal::ResultOf<std::invoke_result_t<F&, T&>>;
+
+public:
+  Sharded() = default;
+  Sharded(const Sharded&) = delete;
+  Sharded& operator=(const Sharded&) = delete;
+  ~Sharded() {
+    if (!NUNCIO_CONTRACT(!started_, "-", "Sharded::~Sharded",
+                         std::string("destroyed before stop() was done: ") + __PRETTY_FUNCTION__)) {
+      for (std::unique_ptr<Shard>& shard : shards_) {
+        static_cast<void>(shard.release());
+      }
+    }
+  }
+
+  // Calls `make(dispatcher, index)` on each worker, at the same time, and keeps what it returns: a std::unique_ptr<T>,
+  // or a StatusOr or Future of one. `pool` has to live until stop() is done. When one of them fails, is null, or
+  // throws, those that came to be are stopped as by stop(), and the future fails with the failure of the first such
+  // worker; then start() may be called anew. FailedPrecondition when it has been started already.
+  template <class Make>
+  Future<void> start(WorkerPool& pool, Make make, std::source_location place = std::source_location::current());
+
+  // Of the worker whose thread calls. On any other thread, before start() and after stop() it breaks the contract, and
+  // ends the program.
+  T& local() const {
+    T* const object = localIfAny();
+    NUNCIO_RELEASE_ASSERT(object != nullptr,
+                          std::string("for workers, between start() and stop(): ") + __PRETTY_FUNCTION__);
+    return *object;
+  }
+  // The same, or null.
+  T* localIfAny() const { return static_cast<T*>(slot_.get()); }
+
+  // How many there are; 0 before start() is done, and from stop() on.
+  std::size_t size() const { return open_.load(std::memory_order_acquire) ? shards_.size() : 0; }
+
+  // Calls `f(T&)` on worker `index`, and brings the result here; `f` returns what Future::then() allows. On that worker
+  // itself f runs at once, as a continuation of a ready future does. Cancelled before start(), after stop(), and where
+  // the worker is gone; OutOfRange for an index that is none.
+  template <class F>
+  Future<ResultOf<F>> call(std::size_t index, F f, std::source_location place = std::source_location::current());
+
+  // Calls `f(T&)`, which is shared by all and called by them at the same time, on each worker, also when some fail;
+  // done when all are, with the first failure in the order of the workers, if any.
+  template <class F>
+  Future<void> callAll(F f, std::source_location place = std::source_location::current());
+
+  // The same, and op(op(op(init, result of worker 0), result of worker 1), ...), which runs here.
+  template <class F, class R, class Op>
+  Future<R> mapReduce(F f, R init, Op op, std::source_location place = std::source_location::current());
+
+  // From the last worker to the first: calls are refused; `T::stop()`, where there is one, is called, and a future that
+  // it returns awaited; then the calls whose futures are not done; then the object is destroyed. What fails on the way
+  // is the result, and stops nothing. Again, or before start(): done at once, or with the first one.
+  Future<void> stop(std::source_location place = std::source_location::current());
+
+private:
+  // Of one worker. All but the dispatcher is its thread's alone, while that is there.
+  struct Shard {
+    explicit Shard(Dispatcher& worker) : dispatcher(worker) {}
+
+    Dispatcher& dispatcher;
+    std::unique_ptr<T> object;
+    std::optional<Gate> gate;  // of the calls whose futures are not done
+  };
+  using Shards = std::vector<std::unique_ptr<Shard>>;
+  template <class F>
+  class OnShard;
+
+  template <class Make>
+  Future<void> startAll(Make make);
+  template <class Make>
+  Future<void> startHere(Shard& shard, std::size_t index, Make& make);
+  Future<void> stopAll();
+  Future<void> stopHere(Shard& shard);
+  template <class F>
+  auto callEach(F f, const std::source_location& place);
+  // Calls `f`, which returns a future, on a thread that runs a dispatcher: on this, or on worker 0's.
+  template <class F>
+  auto onSomeLoop(F f, const std::source_location& place);
+
+  Shards shards_;
+  bool started_ = false;           // and stop() is not done; of who starts and stops
+  std::atomic<bool> open_{false};  // for calls; released when all are there
+  SharedFuture<void> stopped_;
+  runtime_internal::LocalSlot slot_;
+};
+
+}  // namespace nuncio
+
+#include "nuncio/runtime/internal/sharded_impl.h"
