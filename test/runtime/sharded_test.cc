@@ -265,6 +265,34 @@ TEST_F(ShardedTest, WhereThePoolIsGoneFirstTheObjectsAreDestroyedByStop) {
   EXPECT_THAT(log_.take(), ElementsAre("~", "~", "~", "~"));
 }
 
+TEST_F(ShardedTest, SoTheyAreByAThreadWithoutALoop) {
+  Sharded<std::shared_ptr<int>> sharded;
+  auto alive = std::make_shared<int>();
+  ASSERT_TRUE(
+      sharded.start(*pool_, [&](Dispatcher&, std::size_t) { return std::make_unique<std::shared_ptr<int>>(alive); })
+          .get()
+          .hasValue());
+  pool_->stop();
+  EXPECT_EQ(absl::StatusCode::kCancelled, sharded.call(1, [](auto&) {}).get().status().code());
+  EXPECT_EQ(absl::StatusCode::kCancelled, sharded.stop().get().status().code());
+  EXPECT_EQ(1, alive.use_count());
+}
+
+TEST_F(ShardedTest, AStartThatIsCancelledIsStopped) {
+  for (int round = 0; round < 20; ++round) {
+    DispatcherPtr dispatcher = createDispatcher();
+    dispatcher->post([&] {
+      Future<void> starting = counters_.start(*pool_, maker());
+      if (round % 2 == 0) {
+        starting.cancel();
+      }
+      std::move(starting).ensure([&] { return counters_.stop(); }).ensure([&] { dispatcher->exit(); }).detach();
+    });
+    dispatcher->run(RunType::RunUntilExit);
+    EXPECT_EQ(absl::StatusCode::kCancelled, counters_.call(0, [](Counter&) {}).get().status().code());
+  }
+}
+
 TEST_F(ShardedTest, ManyAtATimeAndOneAfterTheOther) {
   constexpr std::size_t kMany = 80;  // more than there are fast slots
   std::vector<std::unique_ptr<Sharded<int>>> many;

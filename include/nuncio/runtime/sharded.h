@@ -59,7 +59,8 @@ public:
   // Calls `make(dispatcher, index)` on each worker, at the same time, and keeps what it returns: a std::unique_ptr<T>,
   // or a StatusOr or Future of one. `pool` has to live until stop() is done. When one of them fails, is null, or
   // throws, those that came to be are stopped as by stop(), and the future fails with the failure of the first such
-  // worker; then start() may be called anew. FailedPrecondition when it has been started already.
+  // worker; then start() may be called anew. FailedPrecondition when it has been started already. Where the future is
+  // cancelled, some may be there: stop() them.
   template <class Make>
   Future<void> start(WorkerPool& pool, Make make, std::source_location place = std::source_location::current());
 
@@ -94,7 +95,8 @@ public:
 
   // From the last worker to the first: calls are refused; `T::stop()`, where there is one, is called, and a future that
   // it returns awaited; then the calls whose futures are not done; then the object is destroyed. What fails on the way
-  // is the result, and stops nothing. Again, or before start(): done at once, or with the first one.
+  // is the result, and stops nothing; objects of workers that have gone are destroyed here. Again, or before start():
+  // done at once, or with the first one. Not to be awaited in a call of its own, which it waits for.
   Future<void> stop(std::source_location place = std::source_location::current());
 
 private:

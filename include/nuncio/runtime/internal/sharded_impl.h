@@ -64,10 +64,10 @@ private:
 template <class T>
 template <class F>
 auto Sharded<T>::onSomeLoop(F f, const std::source_location& place) {
-  if (LoopCore::current() != nullptr) {
+  Dispatcher& worker = shards_[0]->dispatcher;
+  if (LoopCore::current() != nullptr || !future_internal::alive(worker)) {  // then nothing is to be waited for
     return f();
   }
-  Dispatcher& worker = shards_[0]->dispatcher;
   return submit(worker, std::move(f), place).via(worker);
 }
 
@@ -141,14 +141,18 @@ template <class T>
 Future<void> Sharded<T>::stopAll() {
   auto failure = Try<void>(Unit());
   for (std::size_t i = shards_.size(); i-- > 0;) {
-    Future<void> stopping = nuncio::call(shards_[i]->dispatcher, [this, i] { return stopHere(*shards_[i]); });
-    Try<void> result = co_await asTry(std::move(stopping));
+    auto result = future_internal::failed<void>(future_internal::Reason::LoopGone);
+    if (Dispatcher& worker = shards_[i]->dispatcher; future_internal::alive(worker)) {
+      Future<void> stopping = nuncio::call(worker, [this, i] { return stopHere(*shards_[i]); });
+      result = co_await asTry(std::move(stopping));
+    }
     if (result.failed() && !failure.failed()) {
       failure = std::move(result);
     }
   }
+  // What is there still is of workers that have gone.
   for (const std::unique_ptr<Shard>& shard : shards_) {
-    shard->object.reset();  // is there still where its worker had gone before
+    shard->object.reset();
     shard->gate.reset();
   }
   started_ = false;
@@ -185,6 +189,9 @@ Future<typename Sharded<T>::template ResultOf<F>> Sharded<T>::call(std::size_t i
         absl::OutOfRangeError(absl::StrCat("Sharded::call: index ", index, " of ", shards_.size())), place);
   }
   Shard& shard = *shards_[index];
+  if (!future_internal::alive(shard.dispatcher)) {
+    return Future<U>(future_internal::failed<U>(future_internal::Reason::LoopGone), place);
+  }
   OnShard<F> on_shard(shard, std::move(f));
   LoopCore* const here = LoopCore::current();
   if (here != nullptr && here == &shard.dispatcher.loop()) {
