@@ -1,5 +1,6 @@
 #include "nuncio/runtime/worker_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -57,8 +58,14 @@ public:
 
   // See WorkerPool::create. On error, the destructor stops what was started.
   absl::Status start(const WorkerPoolOptions& options) {
-    const std::vector<int> cpus = allowedCpus();
-    const std::size_t threads = options.threads != 0 ? options.threads : cpus.size();
+    const std::vector<int> allowed = allowedCpus();
+    for (const int cpu : options.cpus) {
+      if (std::find(allowed.begin(), allowed.end(), cpu) == allowed.end()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("CPU ", cpu, " is none that the process may use; see taskset(1), sched_setaffinity(2)"));
+      }
+    }
+    const std::size_t threads = options.threads != 0 ? options.threads : allowed.size();
     if (threads > kMaxThreads) {
       return absl::InvalidArgumentError(absl::StrCat(threads, " worker threads; at most ", kMaxThreads));
     }
@@ -71,10 +78,11 @@ public:
       }
       workers_.emplace_back(*std::move(dispatcher));
     }
+    const std::vector<int>& cpus = options.cpus.empty() ? allowed : options.cpus;
     for (std::size_t i = 0; i < threads; ++i) {
-      const int cpu = options.pin_to_cpus ? cpus[i % cpus.size()] : -1;
+      workers_[i].cpu = options.pin_to_cpus || !options.cpus.empty() ? cpus[i % cpus.size()] : -1;
       try {
-        workers_[i].thread = std::thread([worker = &workers_[i], cpu] { work(*worker, cpu); });
+        workers_[i].thread = std::thread([worker = &workers_[i]] { work(*worker); });
       } catch (const std::system_error& e) {
         return absl::ResourceExhaustedError(
             absl::StrCat("cannot start ", workers_[i].dispatcher->name(), ": ", e.what()));
@@ -99,6 +107,10 @@ public:
     NUNCIO_RELEASE_ASSERT(index < workers_.size(), absl::StrCat("worker ", index, " of ", workers_.size()));
     return *workers_[index].dispatcher;
   }
+  int cpu(std::size_t index) const override {
+    NUNCIO_RELEASE_ASSERT(index < workers_.size(), absl::StrCat("worker ", index, " of ", workers_.size()));
+    return workers_[index].cpu;
+  }
   Dispatcher& next() override {
     // Relaxed: a count that orders nothing.
     return *workers_[next_.fetch_add(1, std::memory_order_relaxed) % workers_.size()].dispatcher;
@@ -112,21 +124,22 @@ private:
     explicit Worker(DispatcherPtr made) : dispatcher(std::move(made)) {}
 
     const DispatcherPtr dispatcher;
+    int cpu = -1;
     std::thread thread;
     // Set when there was no memory to post the end. Release/acquire: what was posted comes before.
     std::atomic<bool> ends_unposted{false};
   };
 
-  static void work(Worker& worker, int cpu) {
+  static void work(Worker& worker) {
     Dispatcher& dispatcher = *worker.dispatcher;
     const std::string name(dispatcher.name().substr(0, 15));  // the longest that Linux takes
     pthread_setname_np(pthread_self(), name.c_str());
-    if (cpu >= 0) {
+    if (worker.cpu >= 0) {
       cpu_set_t set;
       CPU_ZERO(&set);
-      CPU_SET(cpu, &set);
+      CPU_SET(worker.cpu, &set);
       if (pthread_setaffinity_np(pthread_self(), sizeof(set), &set) != 0) {
-        NUNCIO_LOG(Runtime, warn, "cannot pin {} to CPU {}; it runs on any", name, cpu);
+        NUNCIO_LOG(Runtime, warn, "cannot pin {} to CPU {}; it runs on any", name, worker.cpu);
       }
     }
     dispatcher.run(RunType::RunUntilExit);

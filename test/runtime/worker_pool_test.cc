@@ -432,6 +432,33 @@ TEST(WorkerPoolTest, PinnedWorkersRunOnTheirCpuOnly) {
   }
 }
 
+TEST(WorkerPoolTest, WorkersRunOnTheCpusThatAreNamed) {
+  cpu_set_t usable;
+  ASSERT_EQ(0, sched_getaffinity(0, sizeof(usable), &usable));
+  int last = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    last = CPU_ISSET(cpu, &usable) ? cpu : last;
+  }
+  WorkerPoolPtr pool = makePool({.threads = 2, .cpus = {last}});
+  for (size_t i = 0; i < pool->size(); ++i) {
+    EXPECT_EQ(last, pool->cpu(i));
+    cpu_set_t mine;
+    CPU_ZERO(&mine);
+    call(pool->dispatcher(i), [&] { sched_getaffinity(0, sizeof(mine), &mine); });
+    EXPECT_EQ(1, CPU_COUNT(&mine));
+    EXPECT_TRUE(CPU_ISSET(last, &mine)) << i;
+  }
+  EXPECT_EQ(-1, makePool(1)->cpu(0));
+}
+
+TEST(WorkerPoolTest, ACpuThatTheProcessMayNotUseIsInvalid) {
+  for (const int cpu : {-1, CPU_SETSIZE, CPU_SETSIZE - 1}) {
+    const auto pool = WorkerPool::create({.threads = 1, .cpus = {cpu}});
+    EXPECT_TRUE(absl::IsInvalidArgument(pool.status())) << pool.status();
+    EXPECT_THAT(std::string(pool.status().message()), HasSubstr(absl::StrCat(cpu)));
+  }
+}
+
 TEST(WorkerPoolTest, TooManyThreadsAreInvalid) {
   const auto pool = WorkerPool::create({.threads = 4097});
   EXPECT_TRUE(absl::IsInvalidArgument(pool.status())) << pool.status();

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -15,7 +16,10 @@ struct WorkerPoolOptions {
   std::size_t threads = 0;              // 0: one for each CPU that the process may use
   std::string name_prefix = "worker_";  // threads and dispatchers are named worker_0, worker_1, ...
   bool pin_to_cpus = false;             // worker i runs on the i-th of the process' CPUs only, round and round
-  DispatcherOptions dispatcher = {};    // for each worker's dispatcher; its name is replaced
+  // Where not empty: on the i-th of these, round and round. What a worker's dispatcher allocates is memory near that
+  // CPU, since it is first touched there.
+  std::vector<int> cpus = {};
+  DispatcherOptions dispatcher = {};  // for each worker's dispatcher; its name is replaced
 };
 
 // WorkerPool: threads that each run a dispatcher.
@@ -34,7 +38,8 @@ public:
   using WorkerCb = InlineFunction<void(Dispatcher& worker), kPostCaptureBytes>;
 
   // ResourceExhausted when the process lacks descriptors or threads; all that was started is stopped again.
-  // InvalidArgument for more than 4,096 threads, and what tryCreateDispatcher says of the options.
+  // InvalidArgument for more than 4,096 threads, and for a CPU that the process may not use, and what
+  // tryCreateDispatcher says of the options.
   static absl::StatusOr<std::unique_ptr<WorkerPool>> create(const WorkerPoolOptions& options);
   virtual ~WorkerPool() = default;
 
@@ -42,6 +47,9 @@ public:
 
   // The dispatcher of worker `index`, below size().
   virtual Dispatcher& dispatcher(std::size_t index) = 0;
+
+  // The CPU on which worker `index`, below size(), is to run; -1: any.
+  virtual int cpu(std::size_t index) const = 0;
 
   // Round-robin: each call the next worker's dispatcher.
   virtual Dispatcher& next() = 0;
