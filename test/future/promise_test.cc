@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,59 @@ TEST(PromiseTest, IsPendingThenHasOneResult) {
   EXPECT_TRUE(future.isReady());
   EXPECT_TRUE(promise.done());
   EXPECT_EQ(*future.result(), 1);
+}
+
+// makePromise(): on the dispatcher's thread, and on another one.
+TEST(MakePromiseTest, MakesBothEnds) {
+  DispatcherPtr dispatcher = createDispatcher({.name = "makes"});
+  const auto attempt = [&] {
+    {
+      auto [promise, future] = makePromise<int>(*dispatcher);
+      EXPECT_FALSE(future.isReady());
+      EXPECT_FALSE(promise.done());
+      EXPECT_TRUE(promise.semiFuture().get().failed()) << "it has been taken";
+      EXPECT_TRUE(promise.setValue(1));
+      EXPECT_FALSE(promise.setValue(2));
+      std::move(future).then([](int value) { EXPECT_EQ(1, value); }).detach();
+    }
+    {
+      auto made = makePromise<std::string>(*dispatcher);
+      Future<std::string> future = std::move(made.second);
+      {
+        const Promise<std::string> dropped = std::move(made.first);
+      }
+      std::move(future)
+          .then([](Try<std::string>&& result) {
+            EXPECT_EQ(absl::StatusCode::kAborted, result.status().code());
+            EXPECT_THAT(std::string(result.status().message()), HasSubstr("promise_test.cc"));
+          })
+          .detach();
+    }
+    {
+      auto [promise, future] = makePromise<void>(*dispatcher);
+      bool told = false;
+      promise.onCancel([&told] { told = true; });
+      future.cancel();
+      if (LoopCore::current() != nullptr) {
+        EXPECT_TRUE(told);
+        EXPECT_TRUE(promise.done());
+      } else {
+        EXPECT_TRUE(std::move(future).get().failed());  // it has come to the loop
+        EXPECT_TRUE(told);
+      }
+      EXPECT_FALSE(promise.setValue());
+    }
+  };
+  DispatcherThread thread(*dispatcher);
+  thread.call(attempt);
+  attempt();
+  Future<int> left;
+  Promise<int> kept;
+  thread.call([&] { std::tie(kept, left) = makePromise<int>(*dispatcher); });
+  thread.stop();
+  dispatcher.reset();
+  EXPECT_FALSE(kept.setValue(1)) << "its dispatcher is gone";
+  EXPECT_EQ(absl::StatusCode::kCancelled, std::move(left).get().status().code());
 }
 
 TEST(PromiseTest, LaterSetsReturnFalse) {

@@ -64,6 +64,11 @@ struct Access {
   static Future<T> future(ResultNode<T>* node) {
     return Future<T>(node);
   }
+  // Of a core whose future has been taken.
+  template <class T>
+  static Promise<T> promise(PromiseCore<T>* core) {
+    return Promise<T>(core);
+  }
   template <class T>
   static Future<T> viaLoop(Future<T>&& future, LoopCore& loop) {
     return std::move(future).viaLoop(loop, std::source_location());

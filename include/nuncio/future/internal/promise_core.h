@@ -87,6 +87,11 @@ public:
     }
     return true;
   }
+  // What is made for `loop`, on its thread, and nobody has yet.
+  void bindFirst(LoopCore& loop) noexcept {
+    state_.bindNew();
+    loop.addPending(*this);
+  }
   // Until it is done; any thread, not bound; negative: for ever; false: no result yet.
   bool wait(int64_t timeout_nanoseconds) noexcept { return state_.wait(timeout_nanoseconds); }
   void stopUnbound(const Failure* reason) noexcept;  // any thread
