@@ -281,6 +281,8 @@ void DispatcherImpl::run(RunType type) {
 
   loop_->invalidateApproximateTime();
   loop_->beginIteration();
+  loop_->beginPoll(/*work_waits=*/true);  // as it were: time counts from here
+  loop_->endPoll();
   runWork();  // what was posted before run() comes before any event
   for (bool leave = false; !leave;) {
     if (type == RunType::Block && nothingCanCallBack()) {
@@ -340,6 +342,11 @@ MonotonicTime DispatcherImpl::approximateMonotonicTime() {
 void DispatcherImpl::updateApproximateMonotonicTime() {
   loop_->checkThread("Dispatcher::updateApproximateMonotonicTime");
   loop_->setApproximateTime(loop_->timeSystem().monotonicTime());
+}
+
+bool DispatcherImpl::shouldYield() {
+  loop_->checkThread("Dispatcher::shouldYield");
+  return !loop_->lost() && loop_->inRun() && loop_->shouldYield();
 }
 
 void DispatcherImpl::pushTrackedObject(const TrackedObject* object) {
@@ -416,6 +423,7 @@ void DispatcherImpl::poll(bool block) {
 void DispatcherImpl::pollDescriptors(bool block) {
   loop_->beginPoll(/*work_waits=*/!block);
   loop_->backend().poll(block);
+  loop_->endPoll();
   if (std::exchange(loop_->poll_broken_off, false)) {
     look_at_timers_ = true;  // the alarm may be among what is left
   }

@@ -44,6 +44,7 @@ public:
   TimeSource& timeSource() override { return loop_->timeSystem(); }
   MonotonicTime approximateMonotonicTime() override;
   void updateApproximateMonotonicTime() override;
+  bool shouldYield() override;
   PostHandle handle() override { return PostHandle(posts_); }
   LoopCore& loop() override { return *loop_; }
   void pushTrackedObject(const TrackedObject* object) override;

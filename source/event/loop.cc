@@ -136,6 +136,26 @@ void Loop::logExceptionsLeftOut() {
 
 void Loop::onSignals(uint64_t signals) { SignalEventImpl::dispatch(signals); }
 
+bool Loop::shouldYield() {
+  constexpr uint32_t kMaxCallsSimulated = 10'000;
+  constexpr uint32_t kCallsPerLook = 16;
+  constexpr uint64_t kQuickCall = 100;  // nanoseconds between two of them
+  if (!timePasses()) {
+    return ++yield_calls_ > kMaxCallsSimulated;
+  }
+  if (yield_looks_left_ > 0) {
+    --yield_looks_left_;
+    return false;
+  }
+  // Where calls come quickly one after the other, the clock is read for every 16th.
+  const uint64_t now = deadlineClock();
+  const bool over = now - polled_at_ >= max_file_event_time_;
+  const bool quick = now - yield_looked_at_ < kCallsPerLook * kQuickCall;
+  yield_looks_left_ = quick && !over ? kCallsPerLook - 1 : 0;
+  yield_looked_at_ = now;
+  return over;
+}
+
 void Loop::breakPoll() {
   poll_broken_off = true;
   backend_->breakPoll();

@@ -196,7 +196,12 @@ public:
   void beginPoll(bool work_waits) {
     file_events_ = 0;
     work_waits_ = work_waits;
+    polled_at_ = 0;
   }
+  void endPoll() { notePolled(); }
+
+  // See Dispatcher::shouldYield(). In a run.
+  bool shouldYield();
   void countFileEvent() {
     if (timePasses()) {
       const uint64_t now = deadlineClock();
@@ -212,6 +217,7 @@ public:
 
   // First thing in whatever libevent calls back, in backends and file events: the loop does not sleep any more.
   void woke() {
+    notePolled();
     ++events_delivered;
     posts->awake();
   }
@@ -319,6 +325,15 @@ private:
     freeHandle(handle);
   }
 
+  // The kernel has been asked for descriptors; for shouldYield().
+  void notePolled() {
+    if (polled_at_ == 0) {
+      polled_at_ = timePasses() ? deadlineClock() : 1;
+      yield_looked_at_ = 0;
+      yield_looks_left_ = 0;
+      yield_calls_ = 0;
+    }
+  }
   void breakPoll();
   void endFileEvents(uint64_t now);
   void callbackThrew(const char* kind, const char* message);
@@ -345,6 +360,10 @@ private:
   uint64_t file_events_until_ = 0;  // by deadlineClock()
   uint32_t file_events_ = 0;        // of this poll
   bool work_waits_ = false;
+  uint64_t polled_at_ = 0;         // by deadlineClock(); 0: polling, and nothing has called back yet
+  uint64_t yield_looked_at_ = 0;   // by the same, when shouldYield() read it last since then
+  uint32_t yield_calls_ = 0;       // where time does not pass: of shouldYield() since the last poll
+  uint32_t yield_looks_left_ = 0;  // calls of shouldYield() before it reads the clock again
   std::size_t watched_ = 0;
   uint64_t log_exceptions_at_ = 0;  // by deadlineClock()
   uint64_t exceptions_not_logged_ = 0;

@@ -199,6 +199,7 @@ std::vector<Operation> useOfWhatIsThere() {
        [](World& world) {
          world.dispatcher->approximateMonotonicTime();
          world.dispatcher->updateApproximateMonotonicTime();
+         world.dispatcher->shouldYield();
          world.dispatcher->timeSource().systemTime();
          return doneIf(world.dispatcher->isThreadSafe() && world.dispatcher->stats().posts_waiting == 0);
        }},

@@ -126,6 +126,7 @@ const Operation kOperations[] = {
      [](Things& things, bool) { things.dispatcher->approximateMonotonicTime(); }},
     {"Dispatcher::updateApproximateMonotonicTime",
      [](Things& things, bool) { things.dispatcher->updateApproximateMonotonicTime(); }},
+    {"Dispatcher::shouldYield", [](Things& things, bool) { CHILD_CHECK(!things.dispatcher->shouldYield()); }},
     {"Dispatcher::handle", [](Things& things, bool lost) { CHILD_CHECK(things.dispatcher->handle().alive() != lost); }},
     {"Dispatcher::loop", [](Things& things, bool) { things.dispatcher->loop(); }},
     {"Dispatcher::pushTrackedObject, popTrackedObject",

@@ -456,6 +456,7 @@ std::vector<Operation> running() {
          const TrackedObjectScope scope(*world.dispatcher, object);
          world.dispatcher->approximateMonotonicTime();
          world.dispatcher->updateApproximateMonotonicTime();
+         world.dispatcher->shouldYield();
          world.dispatcher->clearDeferredDeleteList();
          world.dispatcher->timeSource().systemTime();
          return world.dispatcher->isThreadSafe() && world.dispatcher->name() == "here" &&

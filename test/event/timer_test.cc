@@ -887,6 +887,82 @@ TEST(TimeSystemTest, OneThatStandsStillWithoutSayingSoDoesNotKeepTheLoop) {
   EXPECT_EQ(calls, kBurst);
 }
 
+// Time that passes as the test says, and how often it was looked at.
+class CountedTimeSystem : public SilentTimeSystem {
+public:
+  MonotonicTime monotonicTime() const override {
+    ++looks;
+    return now;
+  }
+  bool passesByItself() const override { return true; }
+
+  mutable int looks = 0;
+};
+
+TEST(ShouldYieldTest, IsTrueOnceTheLoopHasNotPolledForTheTimeOfAnIteration) {
+  CountedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.time_system = &time});
+  EXPECT_FALSE(dispatcher->shouldYield());
+  int calls = 0;
+  SchedulableCallbackPtr callback;
+  callback = dispatcher->createSchedulableCallback([&] {
+    ++calls;
+    EXPECT_FALSE(dispatcher->shouldYield()) << "in iteration " << calls;
+    time.now += 400us;
+    EXPECT_FALSE(dispatcher->shouldYield());
+    time.now += 200us;
+    EXPECT_TRUE(dispatcher->shouldYield());
+    EXPECT_TRUE(dispatcher->shouldYield());
+    if (calls < 3) {
+      callback->scheduleNextIteration();
+    } else {
+      dispatcher->exit();
+    }
+  });
+  callback->scheduleNextIteration();
+  dispatcher->post([&] {  // in the turns before the first iteration
+    time.now += 600us;
+    EXPECT_TRUE(dispatcher->shouldYield());
+  });
+  dispatcher->run(RunType::RunUntilExit);
+  EXPECT_EQ(3, calls);
+  time.now += 1h;
+  EXPECT_FALSE(dispatcher->shouldYield()) << "no loop is kept waiting";
+}
+
+TEST(ShouldYieldTest, WhereCallsComeQuicklyTheClockIsReadForEverySixteenth) {
+  CountedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.time_system = &time});
+  dispatcher->post([&] {
+    EXPECT_FALSE(dispatcher->shouldYield());
+    const int before = time.looks;
+    for (int i = 0; i < 1'600; ++i) {
+      EXPECT_FALSE(dispatcher->shouldYield());
+    }
+    EXPECT_NEAR(100, time.looks - before, 2);
+    time.now += 1ms;
+    int late = 0;
+    while (!dispatcher->shouldYield()) {
+      ++late;
+    }
+    EXPECT_LT(late, 16);
+  });
+  dispatcher->run(RunType::NonBlock);
+}
+
+TEST(ShouldYieldTest, CountsCallsInSimulatedTime) {
+  constexpr int kCalls = 10'000;
+  SimulatedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.time_system = &time});
+  dispatcher->post([&] {
+    for (int i = 0; i < kCalls; ++i) {
+      EXPECT_FALSE(dispatcher->shouldYield());
+    }
+    EXPECT_TRUE(dispatcher->shouldYield());
+  });
+  dispatcher->run(RunType::NonBlock);
+}
+
 class AlarmTest : public testing::Test {
 protected:
   SilentTimeSystem time_;

@@ -33,6 +33,28 @@ TEST_F(TimeTest, SleepForIsDoneWhenItsTimeHasPassedAndNotBefore) {
   EXPECT_TRUE(slept.result().hasValue());
 }
 
+TEST(YieldIfDueTest, ALongComputationLetsTheLoopPollNowAndThen) {
+  constexpr int kSteps = 35'000;  // in simulated time it is due after 10,000
+  SimulatedTimeSystem time;
+  DispatcherPtr dispatcher = createDispatcher({.time_system = &time});
+  Future<void> computed;
+  dispatcher->post([&] {
+    computed = [](Dispatcher& loop) -> Future<void> {
+      for (int i = 0; i < kSteps; ++i) {
+        co_await yieldIfDue();
+      }
+      loop.exit();
+    }(*dispatcher);
+  });
+  const uint64_t before = dispatcher->stats().iterations;
+  dispatcher->run(RunType::RunUntilExit);
+  EXPECT_LE(3, dispatcher->stats().iterations - before);
+  EXPECT_GE(6, dispatcher->stats().iterations - before);
+  EXPECT_TRUE(computed.isReady());
+}
+
+TEST(YieldIfDueTest, WithoutALoopItGoesOn) { EXPECT_TRUE(yieldIfDue().isReady()); }
+
 TEST_F(TimeTest, SleepForRoundsUpToMicroseconds) {
   Future<void> slept = sleepFor(*dispatcher_, 1ns);
   turn();

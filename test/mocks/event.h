@@ -154,6 +154,7 @@ public:
   MOCK_METHOD(TimeSource&, timeSource, (), (override));
   MOCK_METHOD(MonotonicTime, approximateMonotonicTime, (), (override));
   MOCK_METHOD(void, updateApproximateMonotonicTime, (), (override));
+  MOCK_METHOD(bool, shouldYield, (), (override));
   MOCK_METHOD(PostHandle, handle, (), (override));  // of a dispatcher that is gone, unless a test says otherwise
   MOCK_METHOD(LoopCore&, loop, (), (override));
   MOCK_METHOD(void, pushTrackedObject, (const TrackedObject* object), (override));

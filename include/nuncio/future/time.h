@@ -4,6 +4,7 @@
 #include <source_location>
 #include <utility>
 
+#include "nuncio/event/dispatcher.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/internal/duration.h"
 #include "nuncio/future/internal/timed.h"
@@ -25,11 +26,24 @@
 // gets to it. Cost: a continuation and a timer.
 namespace nuncio {
 
+// co_await yieldIfDue(): for long computations in a coroutine. Where it is time for the loop to look at its descriptors
+// (Dispatcher::shouldYield()), goes on in the next iteration; else at once, for the price of that question. On a thread
+// that runs no dispatcher: at once.
+inline Future<void> yieldIfDue(std::source_location place = std::source_location::current());
+
 // Done after `delay`. 0: in the next iteration. Any thread.
 template <class Rep, class Period>
 Future<void> sleepFor(Dispatcher& dispatcher, std::chrono::duration<Rep, Period> delay,
                       std::source_location place = std::source_location::current()) {
   return future_internal::sleepOn(&future_internal::loopOf(dispatcher), future_internal::inNanoseconds(delay), place);
+}
+
+inline Future<void> yieldIfDue(std::source_location place) {
+  LoopCore* const loop = LoopCore::current();
+  if (loop == nullptr || loop->dispatcher() == nullptr || !loop->dispatcher()->shouldYield()) {
+    return makeReadyFuture(place);
+  }
+  return future_internal::sleepOn(loop, std::chrono::nanoseconds(0), place);
 }
 
 // The result of `future`, when it comes within `limit` from now; otherwise DeadlineExceeded, and `future` is cancelled,
