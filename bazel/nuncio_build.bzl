@@ -115,13 +115,21 @@ def nuncio_cc_test(
             tags = tags + backends,
         )
 
-def nuncio_cc_tests(names, deps, **kwargs):
-    """GoogleTest programs that need the same: <name>.cc each."""
+def nuncio_cc_tests(names, deps, one_thread = [], tags = [], **kwargs):
+    """GoogleTest programs that need the same: <name>.cc each.
+
+    one_thread: those of them that start no thread, nor a process: ThreadSanitizer has nothing to say of them. The tag
+    of that name is for .ci/run, and tools/one_thread looks at their sources.
+    """
+    for name in one_thread:
+        if name not in names:
+            fail("one_thread: there is no test " + name)
     for name in names:
         nuncio_cc_test(
             name = name,
             srcs = [name + ".cc"],
             deps = deps,
+            tags = tags + (["one_thread"] if name in one_thread else []),
             **kwargs
         )
 
