@@ -4,6 +4,7 @@
 #include <limits>
 #include <new>
 #include <sched.h>
+#include <typeinfo>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -222,9 +223,12 @@ void DispatcherImpl::clearDeferredDeleteList() {
   DeferredList& doomed = *deferred_now_;
   deferred_now_ = &doomed == &deferred_[0] ? &deferred_[1] : &deferred_[0];
   deleting_ = true;
+  const CallbackId outer = loop_->callback();  // who called this may go on afterwards, or nothing runs
   for (DeferredDeletable* const object : doomed) {
+    const Loop::CallbackScope seen(*loop_, CallbackId::ofDestroyed(typeid(*object)));
     delete object;
   }
+  loop_->nameCallback(outer);
   doomed.clear();
   deleting_ = false;
 }
@@ -238,6 +242,7 @@ public:
     setCurrentDispatcherName(dispatcher.loop_->name().c_str());
   }
   ~RunScope() {
+    dispatcher_.loop_->noCallback();
     dispatcher_.posts_->awake();
     dispatcher_.setAlarm();  // a time system may want to know of timers while nothing runs
     dispatcher_.alarm_->setRunning(false);
@@ -408,6 +413,7 @@ void DispatcherImpl::iterate(bool block) {
 
 // File events and signals call back in here.
 void DispatcherImpl::poll(bool block) {
+  loop_->noCallback();
   setAlarm();
   if (block && alarm_->rang()) {  // simulated time may have passed it before it was set
     look_at_timers_ = true;
@@ -422,6 +428,9 @@ void DispatcherImpl::poll(bool block) {
 
 void DispatcherImpl::pollDescriptors(bool block) {
   loop_->beginPoll(/*work_waits=*/!block);
+  if (block) {
+    loop_->traceSleep();
+  }
   loop_->backend().poll(block);
   loop_->endPoll();
   if (std::exchange(loop_->poll_broken_off, false)) {
@@ -497,6 +506,18 @@ void DispatcherImpl::runWorkList(WorkList& list, Budget& budget) {
   }
 }
 
+// Those added meanwhile included.
+void DispatcherImpl::runTasks(Budget& budget) {
+  while (!loop_->empty() && !budget.spent()) {
+    ++stats_.tasks_run;
+    {
+      const Loop::CallbackScope seen(*loop_, CallbackId::ofTask());
+      loop_->runFirst();
+    }
+    budget.countCallback();
+  }
+}
+
 // In turns: callbacks scheduled for this iteration, tasks, deferred deletion, a batch of posts; until nothing is left,
 // or the iteration has done enough.
 void DispatcherImpl::runWork() {
@@ -507,7 +528,7 @@ void DispatcherImpl::runWork() {
   // since max_batches_ may be the greatest number of 32.
   for (uint64_t turn = 0; turn <= max_batches_; ++turn) {
     runWorkList(loop_->current_iteration, scheduled_budget);
-    loop_->runTasks(tasks_budget, stats_.tasks_run);
+    runTasks(tasks_budget);
     if (!deferred_now_->empty()) {  // looked at here, too: it saves the call for each batch of posts
       clearDeferredDeleteList();
     }
@@ -530,7 +551,11 @@ bool DispatcherImpl::takeBatch() {
   if (linger_.wanted() && may_sleep_ && !hasOwnWork()) {
     lookForPosts();  // also where posts are there already: more of them then come under one lock
   }
-  return posts_->take(batch_);
+  if (!posts_->take(batch_)) {
+    return false;
+  }
+  loop_->traceBatch(batch_.size());
+  return true;
 }
 
 // False when the iteration is to end with it: its time is over, or the next post is still being moved into place.
@@ -544,6 +569,7 @@ bool DispatcherImpl::runBatch(Budget& budget) {
     ++stats_.posts_run;
     {
       const PostQueue::Posted posted = batch_.takeFirst();
+      const Loop::CallbackScope seen(*loop_, posted.id(), posted.flow());
       loop_->call("posted", posted);
     }
     budget.countCallback();
@@ -557,6 +583,7 @@ bool DispatcherImpl::runBatch(Budget& budget) {
 // Lingers, until there are posts, or the time is over. What else may come up meanwhile ends it for this iteration, and
 // the next one, which does not sleep, goes on with it: a timer; and where descriptors are watched, each look.
 void DispatcherImpl::lookForPosts() {
+  loop_->noCallback();
   uint64_t now = loop_->deadlineClock();
   const uint64_t end = linger_.begin(now);
   const uint64_t timer_due = loop_->timers.nextWake().due;

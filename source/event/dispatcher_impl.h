@@ -95,6 +95,7 @@ private:
   void lookForPosts();
   void setAlarm();
   void runTimers(uint64_t mark, uint64_t due_at);
+  void runTasks(Budget& budget);
   void runWorkList(WorkList& list, Budget& budget);
   void runWork();
   Budget newBudget() const { return Budget(max_time_, *loop_); }

@@ -61,6 +61,9 @@ bool counterIsTrusted() { return false; }
 
 }  // namespace
 
+bool TickClock::counterIsTrusted() { return nuncio::counterIsTrusted(); }
+uint64_t TickClock::now() const { return counter_ ? readCounter() : steadyNanoseconds(); }
+
 uint64_t FastClock::now() {
   const uint64_t passed = readCounter() - base_.ticks;
   if (passed < max_ticks_) {

@@ -35,4 +35,19 @@ private:
   uint64_t max_ticks_ = 0;  // how far from base_ the counter may be used
 };
 
+// TickClock: a clock that all threads share, for who compares times of several: the processor's time stamp counter,
+// which the kernel keeps in step between processors where it trusts it; else nanoseconds of steady_clock. What a tick is
+// worth is found by reading both clocks, at the beginning and at the end of what is looked at. Threads: any.
+class TickClock {
+public:
+  // Whether it is the counter. Where descriptors are lacking to find out, it is not, for now: so it is asked once.
+  static bool counterIsTrusted();
+
+  explicit TickClock(bool counter) : counter_(counter) {}
+  uint64_t now() const;
+
+private:
+  const bool counter_;
+};
+
 }  // namespace nuncio

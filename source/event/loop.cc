@@ -14,7 +14,7 @@ namespace nuncio {
 namespace {
 
 // The kernel's number of the calling thread, which is another in the child of a fork.
-int kernelThread() {
+int callingThread() {
   thread_local constinit uint32_t known_in = 0;
   thread_local constinit int number = 0;
   if (number == 0 || known_in != forkGeneration()) {
@@ -35,7 +35,7 @@ Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, std::
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),
       backend_(std::move(backend)) {
-  thread_number_.store(kernelThread(), std::memory_order_relaxed);
+  setKernelThread(callingThread());
   watchForks();
 }
 
@@ -61,21 +61,21 @@ void Loop::dispatcherGone(WorkList& ready) {
 
 bool Loop::beginRun() {
   int nobody = 0;
-  return running_thread_.compare_exchange_strong(nobody, kernelThread(), std::memory_order_acquire,
+  return running_thread_.compare_exchange_strong(nobody, callingThread(), std::memory_order_acquire,
                                                  std::memory_order_relaxed);
 }
 
 void Loop::bindToThread() {
-  thread_number_.store(kernelThread(), std::memory_order_relaxed);
+  setKernelThread(callingThread());
   LoopCore::bindToThread();
 }
 
 // Outside of runs, too, the thread that made it, or ran it last, may be at work on it; one that has ended is not.
 void Loop::beforeFork() {
   const int running = running_thread_.load(std::memory_order_relaxed);
-  const int number = running != 0 ? running : thread_number_.load(std::memory_order_relaxed);
+  const int number = running != 0 ? running : kernelThread();
   const auto exists = [number] { return ::syscall(SYS_tgkill, ::getpid(), number, /*signal: none*/ 0) == 0; };
-  thread_left_behind_ = number != kernelThread() && (running != 0 || exists());
+  thread_left_behind_ = number != callingThread() && (running != 0 || exists());
 }
 
 void Loop::afterForkInChild() {
@@ -91,9 +91,9 @@ void Loop::afterForkInChild() {
   }
   objects_inherited_ = true;
   base_inherited_ = !backend_->afterForkInChild();
-  thread_number_.store(kernelThread(), std::memory_order_relaxed);
+  setKernelThread(callingThread());
   if (running_thread_.load(std::memory_order_relaxed) != 0) {
-    running_thread_.store(kernelThread(), std::memory_order_relaxed);
+    running_thread_.store(callingThread(), std::memory_order_relaxed);
   }
   if (batch_ != nullptr) {
     batch_->giveUpUnfinished();
@@ -131,6 +131,61 @@ void Loop::logExceptionsLeftOut() {
   if (exceptions_not_logged_ > 0) {
     NUNCIO_LOG(Event, err, "dispatcher {}: {} more callbacks threw since the last line that says so", name(),
                std::exchange(exceptions_not_logged_, 0));
+  }
+}
+
+TraceRing* Loop::startTrace(std::size_t records, TickClock clock) {
+  const NoFork no_fork;
+  const MutexLock lock(trace_lock_);
+  if (ended() || ring() != nullptr) {
+    return nullptr;
+  }
+  if (rings_.empty() || rings_.back().first < records) {
+    rings_.reserve(rings_.size() + 1);
+    rings_.emplace_back(records, std::make_unique<TraceRing>(records, clock));
+  }
+  TraceRing* const ring = rings_.back().second.get();
+  ring_.store(ring, std::memory_order_release);
+  posts->trace(true);
+  return ring;
+}
+
+void Loop::stopTrace() {
+  posts->trace(false);
+  ring_.store(nullptr, std::memory_order_relaxed);
+}
+
+uint64_t Loop::tracePost() {
+  Loop* const loop = runningHere();
+  if (loop == nullptr || loop->ring() == nullptr) {
+    return 0;
+  }
+  const uint64_t flow = TraceRing::nextFlow();
+  loop->traceInstant(TraceRing::Kind::Post, loop->callback().word(), flow);
+  return flow;
+}
+
+void Loop::traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow) {
+  TraceRing* const trace = ring();
+  const uint64_t now = trace != nullptr ? trace->clock().now() : 0;
+  if (trace != nullptr) {
+    trace->add({.kind = kind, .begin = now, .end = now, .id = id, .flow = flow});
+  }
+}
+
+// Named by what it became known as meanwhile.
+void Loop::traceCallback(const CallbackScope& ran) {
+  ran.ring_->add({.kind = TraceRing::Kind::Callback,
+                  .begin = ran.began_,
+                  .end = ran.ring_->clock().now(),
+                  .id = callback().word(),
+                  .flow = ran.flow_});
+}
+
+void Loop::traceSlept() {
+  const uint64_t since = std::exchange(sleeps_since_, 0);
+  if (TraceRing* const trace = ring(); trace != nullptr) {
+    trace->add({.kind = TraceRing::Kind::Sleep, .begin = since, .end = trace->clock().now(), .id = 0, .flow = 0});
   }
 }
 

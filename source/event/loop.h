@@ -25,6 +25,7 @@
 #include "source/event/post_queue.h"
 #include "source/event/slab_pool.h"
 #include "source/event/timer_queue.h"
+#include "source/event/trace_ring.h"
 #include "source/event/work_list.h"
 
 namespace nuncio {
@@ -118,6 +119,53 @@ public:
   }
   // Whether the dispatcher's kernel objects are still those of the parent. It asks once.
   bool takeObjectsInherited() { return objects_inherited_ && std::exchange(objects_inherited_, false); }
+  // Callbacks are to be seen from outside: open while one runs, it says which, and for how long in a trace. One that
+  // was posted has the number that tracePost() gave it.
+  class CallbackScope {
+  public:
+    CallbackScope(Loop& loop, CallbackId id, uint64_t flow = 0) : loop_(loop) {
+      loop.beginCallback(id);
+      if (TraceRing* const ring = loop.ring(); ring != nullptr) [[unlikely]] {
+        ring_ = ring;
+        flow_ = flow;
+        began_ = ring->clock().now();
+      }
+    }
+    ~CallbackScope() {
+      if (ring_ != nullptr) [[unlikely]] {
+        loop_.traceCallback(*this);
+      }
+    }
+    CallbackScope(const CallbackScope&) = delete;
+    CallbackScope& operator=(const CallbackScope&) = delete;
+
+  private:
+    friend class Loop;
+    Loop& loop_;
+    TraceRing* ring_ = nullptr;  // null: it is not traced
+    uint64_t flow_;
+    uint64_t began_;
+  };
+
+  // Has what the loop does noted in a ring, with room for `records`, from now on until stopTrace(). Null when it is
+  // done already, and once the loop has ended. Any thread; throws std::bad_alloc.
+  TraceRing* startTrace(std::size_t records, TickClock clock);
+  void stopTrace();
+  TraceRing* ring() const { return ring_.load(std::memory_order_acquire); }
+  // Of the calling thread, where that runs a traced loop: notes a post, and returns its number. Else 0.
+  static uint64_t tracePost();
+  // The loop is about to wait in the kernel; until it has notePolled().
+  void traceSleep() {
+    if (TraceRing* const trace = ring(); trace != nullptr) [[unlikely]] {
+      sleeps_since_ = trace->clock().now();
+    }
+  }
+  void traceBatch(std::size_t size) {
+    if (ring() != nullptr) [[unlikely]] {
+      traceInstant(TraceRing::Kind::Batch, size, /*flow=*/0);
+    }
+  }
+
   // Runs `callback(args...)`; an exception that escapes is logged and counted. `kind` is for the log. What unwinds a
   // thread that ends itself, or is cancelled, is no exception, and passes.
   template <class Callback, class... Args>
@@ -140,6 +188,7 @@ public:
       return;  // refused at creation
     }
     const CallScope<Handle> running(*this, handle);
+    const CallbackScope seen(*this, CallbackId::ofCallable(*handle.cb_.operations()));
     call(kind, handle.cb_, args...);
   }
   // For the constructor of a handle: counts it.
@@ -329,11 +378,17 @@ private:
   void notePolled() {
     if (polled_at_ == 0) {
       polled_at_ = timePasses() ? deadlineClock() : 1;
+      if (sleeps_since_ != 0) [[unlikely]] {
+        traceSlept();
+      }
       yield_looked_at_ = 0;
       yield_looks_left_ = 0;
       yield_calls_ = 0;
     }
   }
+  void traceCallback(const CallbackScope& ran);
+  void traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow);
+  void traceSlept();
   void breakPoll();
   void endFileEvents(uint64_t now);
   void callbackThrew(const char* kind, const char* message);
@@ -344,9 +399,8 @@ private:
   FastClock fast_clock_;
   const std::unique_ptr<Backend> backend_;
   // Threads, as the kernel numbers them. The one that is in a run, or 0; release/acquire: a destructor on another
-  // thread comes after the last iteration. And the one that made the loop, or ran it last; relaxed.
+  // thread comes after the last iteration. LoopCore has the one that made the loop, or ran it last.
   std::atomic<int> running_thread_{0};
-  std::atomic<int> thread_number_{0};
   CallScopeBase* running_ = nullptr;  // the innermost; nobody_ when the loop has ended, or is lost
   CallScopeBase nobody_{nullptr, nullptr};
   bool lost_ = false;
@@ -372,6 +426,12 @@ private:
     bool edge = false;  // all of them, while there are any
   };
   std::vector<Watchers> watchers_;  // by descriptor
+  // Rings stay until the loop goes, since it may be writing to one that was taken away: two or more only where the next
+  // trace needed a larger one. Null while nothing is traced; released when the ring is there.
+  std::atomic<TraceRing*> ring_{nullptr};
+  uint64_t sleeps_since_ = 0;  // by the ring's clock; 0: it does not, or is not traced
+  Mutex trace_lock_;
+  std::vector<std::pair<std::size_t, std::unique_ptr<TraceRing>>> rings_ ABSL_GUARDED_BY(trace_lock_);
   MonotonicTime approximate_time_{};
   bool approximate_time_valid_ = false;
 };

@@ -14,6 +14,7 @@
 #include "nuncio/common/logging.h"
 #include "nuncio/event/keep_running.h"
 #include "nuncio/event/post_handle.h"
+#include "source/event/loop.h"
 
 namespace nuncio {
 namespace {
@@ -70,7 +71,7 @@ void PostQueue::giveUpUnfinished(Chunk* chunk, std::size_t offset) {
       if ((word & kUnfinished) != 0) {
         header.store((word & ~kUnfinished) | kGivenUp, std::memory_order_relaxed);
       }
-      offset += kHeaderBytes + operationsOf(word)->size;
+      offset += kHeaderBytes + operationsOf(word)->size + ((word & kTraced) != 0 ? sizeof(Flow) : 0);
     }
   }
 }
@@ -111,8 +112,8 @@ PostQueue::~PostQueue() {
   freeAll(posted_.spare);
 }
 
-inline bool PostQueue::Chunks::needsChunk(const PostCb& cb) const {
-  return spare == nullptr && (first == nullptr || last->end + kHeaderBytes + cb.operations()->size > Chunk::kBytes);
+inline bool PostQueue::Chunks::needsChunk(const PostCb& cb, Flow flow) const {
+  return spare == nullptr && (first == nullptr || last->end + recordBytes(cb, flow) > Chunk::kBytes);
 }
 
 bool PostQueue::Chunks::allocateSpare() {
@@ -136,16 +137,33 @@ inline std::byte* PostQueue::Chunks::write(std::size_t bytes) {
   return record;
 }
 
-inline void PostQueue::Chunks::append(PostCb& cb) {
-  const PostCb::Operations* const operations = cb.operations();
-  std::byte* const record = write(kHeaderBytes + operations->size);
-  ::new (record) Header(reinterpret_cast<uintptr_t>(operations));
+namespace {
+
+// The header of a record, with its flow behind the capture.
+uintptr_t headerWord(const PostCb::Operations* operations, std::byte* record, PostQueue::Flow flow) {
+  const auto word = reinterpret_cast<uintptr_t>(operations);
+  if (flow == 0) [[likely]] {
+    return word;
+  }
+  std::memcpy(record + PostQueue::kHeaderBytes + operations->size, &flow, sizeof(flow));
+  return word | PostQueue::kTraced;
+}
+
+}  // namespace
+
+inline void PostQueue::Chunks::append(PostCb& cb, Flow flow) {
+  std::byte* const record = write(recordBytes(cb, flow));
+  ::new (record) Header(headerWord(cb.operations(), record, flow));
   cb.relocateBytesTo(record + kHeaderBytes);
 }
 
-inline PostQueue::Header* PostQueue::Chunks::reserve(const PostCb& cb) {
-  return ::new (write(kHeaderBytes + cb.operations()->size))
-      Header(reinterpret_cast<uintptr_t>(cb.operations()) | kUnfinished);
+inline PostQueue::Header* PostQueue::Chunks::reserve(const PostCb& cb, Flow flow) {
+  std::byte* const record = write(recordBytes(cb, flow));
+  return ::new (record) Header(headerWord(cb.operations(), record, flow) | kUnfinished);
+}
+
+inline PostQueue::Flow PostQueue::newFlow() const {
+  return traced_.load(std::memory_order_relaxed) ? Loop::tracePost() : 0;
 }
 
 bool PostQueue::post(PostCb& cb) {
@@ -153,6 +171,7 @@ bool PostQueue::post(PostCb& cb) {
     return false;
   }
   const bool at_once = cb.operations()->relocate == nullptr;
+  const Flow flow = newFlow();
   Header* header = nullptr;
   bool wake_loop = false;
   {
@@ -161,13 +180,13 @@ bool PostQueue::post(PostCb& cb) {
       return false;
     }
     const bool first = posted_.first == nullptr;
-    if (posted_.needsChunk(cb) && !posted_.allocateSpare()) [[unlikely]] {
+    if (posted_.needsChunk(cb, flow) && !posted_.allocateSpare()) [[unlikely]] {
       return false;
     }
     if (at_once) {
-      posted_.append(cb);
+      posted_.append(cb, flow);
     } else {
-      header = posted_.reserve(cb);
+      header = posted_.reserve(cb, flow);
     }
     if (first) {
       posters_cpu_ = sched_getcpu();  // reads a word that the kernel keeps in this thread's memory
@@ -199,10 +218,10 @@ bool PostQueue::post(PostCb& cb) {
 
 bool PostQueue::postFromLoop(PostCb& cb) {
   if (pending_.load(std::memory_order_acquire) || cb == nullptr || cb.operations()->relocate != nullptr ||
-      from_loop_.needsChunk(cb)) [[unlikely]] {
+      from_loop_.needsChunk(cb, /*flow=*/0) || traced_.load(std::memory_order_relaxed)) [[unlikely]] {
     return postFromLoopSlowly(cb);
   }
-  from_loop_.append(cb);
+  from_loop_.append(cb, /*flow=*/0);
   return true;
 }
 
@@ -211,21 +230,22 @@ bool PostQueue::postFromLoop(PostCb& cb) {
   if (pending_.load(std::memory_order_acquire) || cb == nullptr) {
     return post(cb) || refuse(cb);
   }
-  if (from_loop_.needsChunk(cb) && !from_loop_.allocateSpare()) {
+  const Flow flow = newFlow();
+  if (from_loop_.needsChunk(cb, flow) && !from_loop_.allocateSpare()) {
     return refuse(cb);
   }
   if (cb.operations()->relocate == nullptr) {
-    from_loop_.append(cb);
+    from_loop_.append(cb, flow);
   } else {
-    finish(*from_loop_.reserve(cb), cb);
+    finish(*from_loop_.reserve(cb, flow), cb);
   }
   return true;
 }
 
 void PostQueue::finish(Header& header, PostCb& cb) {
-  const auto operations = reinterpret_cast<uintptr_t>(cb.operations());
+  const uintptr_t word = header.load(std::memory_order_relaxed) & ~kUnfinished;
   cb.relocateTo(reinterpret_cast<std::byte*>(&header) + kHeaderBytes);
-  header.store(operations, std::memory_order_release);
+  header.store(word, std::memory_order_release);
 }
 
 namespace {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,7 @@
 
 #include "nuncio/common/mutex.h"
 #include "nuncio/event/callback.h"
+#include "nuncio/event/internal/callback_id.h"
 #include "source/common/fork.h"
 #include "source/event/waker.h"
 
@@ -39,7 +41,9 @@ public:
   using Header = std::atomic<uintptr_t>;
   static constexpr uintptr_t kUnfinished = 1;  // its capture is being moved to it
   static constexpr uintptr_t kGivenUp = 2;     // by a thread that did not come along in a fork: there is no capture
+  static constexpr uintptr_t kTraced = 4;    // behind the capture is the number of the post, for a picture of it
   static constexpr std::size_t kHeaderBytes = sizeof(Header);
+  using Flow = uint64_t;
 
   struct Chunk {
     static constexpr std::size_t kBytes = 16 * 1024 - 2 * sizeof(void*);
@@ -69,15 +73,20 @@ public:
       }
     }
 
+    CallbackId id() const { return operations_ != nullptr ? CallbackId::ofCallable(*operations_) : CallbackId(); }
+    // 0: it was not traced.
+    Flow flow() const { return flow_; }
+
   private:
     friend class Batch;
-    Posted(Batch& batch, const PostCb::Operations* operations, std::byte* capture)
-        : batch_(batch), operations_(operations), capture_(capture) {}
+    Posted(Batch& batch, const PostCb::Operations* operations, std::byte* capture, Flow flow)
+        : batch_(batch), operations_(operations), capture_(capture), flow_(flow) {}
     void done() const;
 
     Batch& batch_;
     const PostCb::Operations* const operations_;  // null: it was given up, and there is no capture
     std::byte* const capture_;
+    const Flow flow_;
   };
 
   // What was posted, in order, taken from the queue: the callbacks that have not run yet.
@@ -103,8 +112,13 @@ public:
       const PostCb::Operations* const operations = operationsOf(header_word);
       std::byte* const capture = first_->data + read_ + kHeaderBytes;
       read_ += kHeaderBytes + operations->size;
+      Flow flow = 0;
+      if ((header_word & kTraced) != 0) [[unlikely]] {
+        std::memcpy(&flow, first_->data + read_, sizeof(flow));
+        read_ += sizeof(flow);
+      }
       --size_;
-      return Posted(*this, (header_word & kGivenUp) == 0 ? operations : nullptr, capture);
+      return Posted(*this, (header_word & kGivenUp) == 0 ? operations : nullptr, capture, flow);
     }
     // Destroys the callbacks, in order, without running them. Waits for those that are not finished.
     void destroyAll();
@@ -128,6 +142,9 @@ public:
   ~PostQueue() override;
   PostQueue(const PostQueue&) = delete;
   PostQueue& operator=(const PostQueue&) = delete;
+
+  // Whether posts get a number each, for a picture of what goes on: see Loop::tracePost(). Any thread.
+  void trace(bool on) { traced_.store(on, std::memory_order_relaxed); }
 
   // Takes `cb`. False when closed, or without memory: then it is left as it is.
   bool post(PostCb& cb);
@@ -212,12 +229,13 @@ private:
     std::size_t size = 0;  // callbacks
 
     // Whether there is no room for `cb`, until allocateSpare(), which returns false without memory, has been called.
-    bool needsChunk(const PostCb& cb) const;
+    // Here and in what follows, a flow that is not 0 is kept with it.
+    bool needsChunk(const PostCb& cb, Flow flow) const;
     bool allocateSpare();
     // Where there is room: adds `cb`, whose capture moves as bytes.
-    void append(PostCb& cb);
+    void append(PostCb& cb, Flow flow);
     // Where there is room: a record of `cb`, whose header says that it is unfinished.
-    Header* reserve(const PostCb& cb);
+    Header* reserve(const PostCb& cb, Flow flow);
     std::byte* write(std::size_t bytes);
     bool keepSpare(Chunk* chunk, std::size_t limit);
   };
@@ -236,12 +254,17 @@ private:
 
   static const PostCb::Operations* operationsOf(uintptr_t header_word) {
     // NOLINTNEXTLINE(performance-no-int-to-ptr): an address whose lowest bits are flags has to be a number
-    return reinterpret_cast<const PostCb::Operations*>(header_word & ~(kUnfinished | kGivenUp));
+    return reinterpret_cast<const PostCb::Operations*>(header_word & ~(kUnfinished | kGivenUp | kTraced));
+  }
+  static std::size_t recordBytes(const PostCb& cb, Flow flow) {
+    return kHeaderBytes + cb.operations()->size + (flow != 0 ? sizeof(flow) : 0);
   }
   // Marks the unfinished records behind `offset` in `chunk`, and those of the chunks after it, as given up.
   static void giveUpUnfinished(Chunk* chunk, std::size_t offset);
   // Moves the capture to its place.
   static void finish(Header& header, PostCb& cb);
+  // The number of what is about to be posted; 0: none.
+  Flow newFlow() const;
   bool postFromLoopSlowly(PostCb& cb);
   bool reportFailedWake(int error) noexcept;  // true
 
@@ -271,6 +294,7 @@ private:
   // Whether posted_ has any. Release/acquire, so that a spinning loop sees what it will find under the lock.
   std::atomic<bool> pending_{false};
   std::atomic<bool> closed_hint_{false};
+  std::atomic<bool> traced_{false};  // relaxed: a few posts more or less are in the picture
   std::atomic<uint64_t> wakeups_{0};
   std::atomic<int> leaving_{0};  // raised before what may end the loop is done, so that who sees that sees this
 };

@@ -88,6 +88,7 @@ void AwaitNode::runTask() {
     coroutine.destroyFrame();
     return;
   }
+  loop_->nameCallback(CallbackId::ofPlace(place_));
   coroutine.resume();
 }
 

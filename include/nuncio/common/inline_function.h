@@ -5,6 +5,7 @@
 #include <functional>
 #include <new>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 
 namespace nuncio {
@@ -25,7 +26,20 @@ inline constexpr bool kMayBeNull<InlineFunction<S, kOther>> = true;
 template <class T>
 inline constexpr bool kTriviallyRelocatable =
     std::is_trivially_copyable_v<T> || requires { typename T::TriviallyRelocatable; };
+
+#ifdef __cpp_rtti
+template <class T>
+inline constexpr const std::type_info* kTypeOf = &typeid(T);
+#else
+template <class T>
+inline constexpr const std::type_info* kTypeOf = nullptr;
+#endif
 }  // namespace inline_function_internal
+
+// CallableType: which type of callable an InlineFunction holds, whatever its signature; one constant for each.
+struct CallableType {
+  const std::type_info* type;  // null in a program that is compiled without run-time type information
+};
 
 // InlineFunction: a move-only, type-erased callable that keeps captures of up to `kCapacity` bytes within itself.
 //
@@ -41,7 +55,7 @@ template <class R, class... Args, std::size_t kCapacity>
 class InlineFunction<R(Args...), kCapacity> {
 public:
   // What is known of the callable's type; one constant for each type.
-  struct Operations {
+  struct Operations : CallableType {
     R (*invoke)(void* storage, Args... args);
     // Moves to raw memory, and destroys what was moved from: it may run functions of users. Null where a copy of the
     // bytes will do.
@@ -134,6 +148,7 @@ private:
 
   template <class D>
   static constexpr Operations kInlineOperations{
+      {inline_function_internal::kTypeOf<D>},
       [](void* storage, Args... args) -> R { return call<D>(*stored<D>(storage), std::forward<Args>(args)...); },
       inline_function_internal::kTriviallyRelocatable<D> ? nullptr : +[](void* to, void* from) noexcept {
         D* source = stored<D>(from);
@@ -145,6 +160,7 @@ private:
 
   template <class D>
   static constexpr Operations kHeapOperations{
+      {inline_function_internal::kTypeOf<D>},
       [](void* storage, Args... args) -> R { return call<D>(**stored<D*>(storage), std::forward<Args>(args)...); },
       nullptr, [](void* storage) noexcept { delete *stored<D*>(storage); }, sizeof(D*)};
 

@@ -3,11 +3,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "nuncio/common/linked_list.h"
 #include "nuncio/event/callback.h"
 #include "nuncio/event/internal/block_pool.h"
+#include "nuncio/event/internal/callback_id.h"
+#include "nuncio/event/internal/counter.h"
 
 namespace nuncio {
 
@@ -88,15 +91,6 @@ public:
   // The same for one that is in no list.
   void addNew(Task& task) { tasks_.add(task); }
   bool empty() const { return tasks_.empty(); }
-  // Runs tasks, those added meanwhile included, until there is none or `budget` is spent; counts them in `run`.
-  template <class Budget>
-  void runTasks(Budget& budget, uint64_t& run) {
-    while (!tasks_.empty() && !budget.spent()) {
-      ++run;
-      runFirst();
-      budget.countCallback();
-    }
-  }
   // Not when empty.
   void runFirst() { tasks_.takeFirst().runTask(); }
 
@@ -186,6 +180,25 @@ public:
   // False when it is not of the reserve.
   bool giveReserved(void* memory) noexcept;
 
+  // --- What it runs, for those who watch it. Two stores a callback.
+
+  void beginCallback(CallbackId id) {
+    nameCallback(id);
+    callbacks_.add(1);
+  }
+  // The same callback, by a name that says more.
+  void nameCallback(CallbackId id) { callback_.store(id.word(), std::memory_order_relaxed); }
+  // It looks for something to do, sleeps, or does not run.
+  void noCallback() { nameCallback(CallbackId()); }
+  // The callback that it is in; none: it is in none. Of nested ones, as of a loop that one of its callbacks runs on the
+  // same thread, that which began last. Any thread.
+  CallbackId callback() const { return CallbackId::fromWord(callback_.load(std::memory_order_relaxed)); }
+  std::string callbackName() const { return callback().text(); }
+  // How many have begun. Any thread.
+  uint64_t callbacks() const { return callbacks_.get(); }
+  // The kernel's number of the thread that runs it, or else ran or made it last; 0: not known. Any thread.
+  int kernelThread() const { return kernel_thread_.load(std::memory_order_relaxed); }
+
   // --- Life.
 
   // Shutting down, or gone: continuations do not run any more.
@@ -261,6 +274,7 @@ protected:
   LoopCore(const PostHandle& posts, bool time_passes);
   void setDispatcher(Dispatcher* dispatcher) { dispatcher_ = dispatcher; }
   bool timePasses() const { return time_passes_; }
+  void setKernelThread(int number) { kernel_thread_.store(number, std::memory_order_relaxed); }
   static void setCurrent(LoopCore* loop) { current_ = loop; }
 
   // A run: bindToThread(), then beginIteration() in each iteration, and runLate() when it was woken. A shutdown:
@@ -321,14 +335,17 @@ private:
   std::atomic<uint64_t> bound_{kNoThread};              // the same
   std::atomic<Life> life_{Life::Open};                  // Ended is released, after the last of what was pending
   std::atomic<uint32_t> stopped_calls_{0};
+  std::atomic<int> kernel_thread_{0};
   Dispatcher* dispatcher_ = nullptr;
   Remote* const remote_;  // owned
 
   // What they write. Released and acquired, as counts of owners are.
   alignas(64) std::atomic<int64_t> references_{kOpen};
 
-  // What the loop's thread alone has to do with.
-  alignas(64) LinkedList<Task> tasks_;
+  // What the loop's thread alone has to do with, but for who looks at the first two now and then.
+  alignas(64) std::atomic<uintptr_t> callback_{0};  // relaxed, as the counter
+  Counter callbacks_;
+  LinkedList<Task> tasks_;
   LinkedList<Task> ending_;
   LinkedList<Task> waiting_;
   LinkedList<PendingOperation> pending_;

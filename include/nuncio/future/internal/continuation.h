@@ -51,6 +51,7 @@ public:
       complete(*this);
       return;
     }
+    this->loop_->nameCallback(CallbackId::ofPlace(this->place_));
     if (this->loop_->closing()) {
       this->set(kCancelled);
     }
