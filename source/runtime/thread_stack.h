@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace nuncio {
+
+// The stack of another thread of this process, which is asked by a signal: its handler notes the return addresses.
+// Threads: any.
+
+// Has to succeed first. Takes a real-time signal for the life of the process: ResourceExhausted when none is free.
+absl::Status prepareThreadStacks();
+
+// The return addresses of thread `kernel_thread`, innermost first. Empty when it has ended, or does not answer within
+// 50 ms, as one that blocks the signal; or when another thread is being asked.
+std::vector<void*> stackOfThread(int kernel_thread);
+
+// "0x5581e3f0a2c1 in Trie::walk() (server+0x142c1)".
+std::string describeAddress(void* address);
+
+}  // namespace nuncio
