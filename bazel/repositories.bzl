@@ -25,6 +25,11 @@ def nuncio_dependencies():
         omit = ["-levent"],
     )
     _system_library(
+        name = "nlohmann_json",
+        package = "nlohmann-json3-dev",
+        libraries = {"nlohmann_json": ["nlohmann_json"]},
+    )
+    _system_library(
         name = "spdlog",
         package = "libspdlog-dev",
         libraries = {"spdlog": ["spdlog"]},

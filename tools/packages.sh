@@ -12,6 +12,7 @@ build  cmd:pkg-config                           pkg-config
 build  pc:absl_status                           libabsl-dev
 build  pc:libevent_pthreads                     libevent-dev
 build  pc:spdlog                                libspdlog-dev
+build  pc:nlohmann_json                         nlohmann-json3-dev
 build  pc:gtest                                 libgtest-dev
 build  pc:gmock                                 libgmock-dev
 build  pc:benchmark                             libbenchmark-dev
@@ -21,6 +22,7 @@ build  file:/usr/include/asio.hpp               libasio-dev
 build  cmd:nc                                   netcat-openbsd
 build  cmd:socat                                socat
 build  cmd:python3                              python3
+build  file:/usr/lib/python3/dist-packages/prometheus_client  python3-prometheus-client
 clang  cmd:clang-19                             clang-19
 clang  cmd:ld.lld-19                            lld-19
 clang  cmd:llvm-symbolizer-19                   llvm-19

@@ -23,10 +23,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "gtest/gtest.h"
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/lifetime_guard.h"
+#include "nuncio/event/loop_figures.h"
 #include "nuncio/event/periodic_timer.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "nuncio/runtime/worker_pool.h"
@@ -146,6 +148,19 @@ struct Operation {
 };
 std::ostream& operator<<(std::ostream& stream, const Operation& operation) { return stream << operation.name; }
 
+// Of two dispatchers of one name, which is replaced in part.
+std::string textOfFigures(std::string (*write)(absl::Span<const LoopFigures>)) {
+  std::vector<LoopFigures> figures;
+  {
+    const FailuresPaused paused;
+    figures.resize(2);
+    for (LoopFigures& each : figures) {
+      each.dispatcher = std::string(100, '\xff');
+    }
+  }
+  return write(figures);
+}
+
 // Operations that say without memory that they were refused, or need none.
 std::vector<Operation> creating() {
   return {
@@ -207,6 +222,8 @@ std::vector<Operation> creating() {
          return End::Done;
        },
        true},
+      {"prometheusText", [](World&) { return endOf(!textOfFigures(prometheusText).empty()); }, true},
+      {"figuresJson", [](World&) { return endOf(!textOfFigures(figuresJson).empty()); }, true},
   };
 }
 
