@@ -622,20 +622,4 @@ bool DispatcherImpl::nothingCanCallBack() const {
   return !hasOwnWork() && !posts_->pending() && !loop_->watches() && loop_->timers.size() == 0 && !posts_->kept();
 }
 
-void DispatcherImpl::Budget::countCallback() {
-  if (++callbacks_ % kCallbacksPerLook != 0) {
-    return;
-  }
-  if (!loop_.timePasses()) {
-    spent_ = callbacks_ >= kMaxCallbacksSimulated;
-    return;
-  }
-  const uint64_t now = loop_.deadlineClock();
-  if (callbacks_ == kCallbacksPerLook) {
-    end_ = now + limit_;
-  } else {
-    spent_ = now >= end_;
-  }
-}
-
 }  // namespace nuncio

@@ -10,6 +10,7 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/internal/loop_core.h"
+#include "source/event/callback_budget.h"
 #include "source/event/linger.h"
 #include "source/event/loop.h"
 #include "source/event/post_queue.h"
@@ -52,24 +53,7 @@ public:
   DispatcherStats stats() const override;
 
 private:
-  // How long an iteration may go on with one kind of work. It looks at the clock for every 8th callback only, and first
-  // then, so that a short iteration never does. In simulated time, which does not pass meanwhile, and where a run is to
-  // be the same each time, callbacks are counted instead.
-  class Budget {
-  public:
-    Budget(std::chrono::nanoseconds limit, Loop& loop) : limit_(static_cast<uint64_t>(limit.count())), loop_(loop) {}
-    void countCallback();
-    bool spent() const { return spent_; }
-
-  private:
-    static constexpr uint32_t kCallbacksPerLook = 8;
-    static constexpr uint32_t kMaxCallbacksSimulated = 10'000;
-    const uint64_t limit_;  // nanoseconds
-    Loop& loop_;
-    uint64_t end_ = 0;
-    uint64_t callbacks_ = 0;
-    bool spent_ = false;
-  };
+  using Budget = CallbackBudget<Loop>;
 
   // Where the dispatcher comes to be only in part.
   struct GiveUpLoop {

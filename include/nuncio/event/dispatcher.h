@@ -62,7 +62,8 @@ struct DispatcherOptions {
 
   // The most that an iteration does before it polls again, so that callbacks which keep making work starve nobody: so
   // many batches of posts (> 0), and so much time for file events, for posts, for timers, for schedulable callbacks and
-  // for continuations of futures, each (> 0; the clock is looked at for every 8th callback, but after each file event).
+  // for continuations of futures, each (> 0; the clock is looked at after each file event, for every 8th callback of
+  // the others, and where those are short for every 32nd).
   // What is left runs in the next iteration, in order. Posts alone have two limits: a batch is what came while the one
   // before ran, so that a callback that posts itself makes batches of one, which are over in microseconds; 128 of them
   // are as long as descriptors should wait for that, and 500 us are not.
