@@ -91,7 +91,8 @@ absl::StatusOr<DispatcherPtr> DispatcherImpl::create(const DispatcherOptions& op
   }
   std::shared_ptr<PostQueue> posts(new PostQueue(options.name, *std::move(waker)));
   TimeSystem& time_system = options.time_system != nullptr ? *options.time_system : realTimeSystem();
-  LoopPtr loop(new Loop(std::move(posts), time_system, *std::move(backend), options.terminate_on_exception));
+  LoopPtr loop(new Loop(std::move(posts), time_system, *std::move(backend), options.terminate_on_exception,
+                        options.figures));
   std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(options, std::move(loop)));
   if (absl::Status status = dispatcher->open(); !status.ok()) {
     return status;
@@ -243,6 +244,7 @@ public:
   }
   ~RunScope() {
     dispatcher_.loop_->noCallback();
+    dispatcher_.endWork();
     dispatcher_.posts_->awake();
     dispatcher_.setAlarm();  // a time system may want to know of timers while nothing runs
     dispatcher_.alarm_->setRunning(false);
@@ -288,6 +290,9 @@ void DispatcherImpl::run(RunType type) {
   loop_->beginIteration();
   loop_->beginPoll(/*work_waits=*/true);  // as it were: time counts from here
   loop_->endPoll();
+  if (FiguresRecorder* const figures = loop_->figures(); figures != nullptr) [[unlikely]] {
+    figures->beginWork(loop_->deadlineClock(), loop_->callbacks());
+  }
   runWork();  // what was posted before run() comes before any event
   for (bool leave = false; !leave;) {
     if (type == RunType::Block && nothingCanCallBack()) {
@@ -380,17 +385,37 @@ void DispatcherImpl::popTrackedObject(const TrackedObject* object) {
 }
 
 DispatcherStats DispatcherImpl::stats() const {
-  DispatcherStats stats = stats_;
-  stats.callback_exceptions = loop_->callback_exceptions;
-  stats.wakeups = posts_->wakeups();
-  stats.lingers = linger_.lingers();
-  stats.linger_hits = linger_.hits();
-  stats.posts_waiting = batch_.size() + posts_->size();
-  return stats;
+  return {.iterations = counters_.iterations.get(),
+          .posts_run = counters_.posts_run.get(),
+          .tasks_run = counters_.tasks_run.get(),
+          .timers_fired = counters_.timers_fired.get(),
+          .wakeups = posts_->wakeups(),
+          .callback_exceptions = loop_->callback_exceptions.get(),
+          .lingers = linger_.lingers(),
+          .linger_hits = linger_.hits(),
+          .posts_waiting = batch_.size() + posts_->size()};
+}
+
+LoopFigures DispatcherImpl::figures() const {
+  LoopFigures figures;
+  figures.dispatcher = loop_->name();
+  figures.iterations = counters_.iterations.get();
+  figures.posts_run = counters_.posts_run.get();
+  figures.tasks_run = counters_.tasks_run.get();
+  figures.timers_fired = counters_.timers_fired.get();
+  figures.wakeups = posts_->wakeups();
+  figures.callback_exceptions = loop_->callback_exceptions.get();
+  figures.lingers = linger_.lingers();
+  figures.linger_hits = linger_.hits();
+  figures.posts_waiting = posts_->sizeElsewhere();
+  if (const FiguresRecorder* const recorder = loop_->figures(); recorder != nullptr) {
+    recorder->addTo(figures);
+  }
+  return figures;
 }
 
 void DispatcherImpl::iterate(bool block) {
-  ++stats_.iterations;
+  counters_.iterations.add(1);
   loop_->beginIteration();
   checkFork();
   if (posts_->failed()) [[unlikely]] {
@@ -402,13 +427,41 @@ void DispatcherImpl::iterate(bool block) {
   const uint64_t timers_mark = loop_->timers.orderMark();
   const uint64_t timer_due_at = loop_->timer_due_at;
   const bool timer_due = std::exchange(loop_->timer_due, false);
-  poll(block && !timer_due && prepareToSleep());
+  const bool sleep = block && !timer_due && prepareToSleep();
+  if (loop_->figures() != nullptr) [[unlikely]] {
+    pollTimed(sleep);
+  } else {
+    poll(sleep);
+  }
   if (alarm_->rang() || look_at_timers_ || timer_due) {
     runTimers(timers_mark, timer_due_at);
   }
   Budget budget = newBudget();
   runWorkList(ready_, budget);
   runWork();
+}
+
+// The same as poll(), between the ends of two iterations' work.
+void DispatcherImpl::pollTimed(bool block) {
+  FiguresRecorder& figures = *loop_->figures();
+  endWork();
+  const uint64_t due = block ? loop_->timers.nextWake().latest : UINT64_MAX;
+  const uint64_t callbacks = loop_->callbacks();
+  poll(block);
+  // Where it did not ask the kernel at all, the work goes on without a break.
+  const uint64_t now =
+      loop_->timePasses() ? std::max(loop_->polledAt(), figures.endedAt()) : loop_->deadlineClock();
+  if (due != UINT64_MAX) {
+    figures.polled(now, due);
+  }
+  figures.beginWork(now, callbacks);
+}
+
+void DispatcherImpl::endWork() {
+  if (FiguresRecorder* const figures = loop_->figures(); figures != nullptr) [[unlikely]] {
+    figures->endWork(loop_->deadlineClock(), loop_->callbacks());
+    loop_->forgetLastCallback();
+  }
 }
 
 // File events and signals call back in here.
@@ -486,7 +539,7 @@ void DispatcherImpl::runTimers(uint64_t mark, uint64_t due_at) {
   loop_->timers.beginRound();
   Budget budget = newBudget();
   while (TimerQueue::Node* const node = loop_->timers.popDue(now, mark)) {
-    ++stats_.timers_fired;
+    counters_.timers_fired.add(1);
     static_cast<TimerImpl*>(node)->fire();
     budget.countCallback();
     if (budget.spent()) {
@@ -509,7 +562,7 @@ void DispatcherImpl::runWorkList(WorkList& list, Budget& budget) {
 // Those added meanwhile included.
 void DispatcherImpl::runTasks(Budget& budget) {
   while (!loop_->empty() && !budget.spent()) {
-    ++stats_.tasks_run;
+    counters_.tasks_run.add(1);
     {
       const Loop::CallbackScope seen(*loop_, CallbackId::ofTask());
       loop_->runFirst();
@@ -555,18 +608,24 @@ bool DispatcherImpl::takeBatch() {
     return false;
   }
   loop_->traceBatch(batch_.size());
+  if (FiguresRecorder* const figures = loop_->figures(); figures != nullptr) [[unlikely]] {
+    loop_->forgetLastCallback();
+    if (batch_.postedAt() != 0) {
+      figures->tookBatch(loop_->deadlineClock(), batch_.postedAt());
+    }
+  }
   return true;
 }
 
 // False when the iteration is to end with it: its time is over, or the next post is still being moved into place.
 bool DispatcherImpl::runBatch(Budget& budget) {
-  const uint64_t first = stats_.posts_run;
+  const uint64_t first = counters_.posts_run.get();
   const int posters_cpu = batch_.postersCpu();
   while (!batch_.empty() && !budget.spent()) {
     if (!batch_.firstFinished()) [[unlikely]] {  // in a moment: see PostQueue
       return false;
     }
-    ++stats_.posts_run;
+    counters_.posts_run.add(1);
     {
       const PostQueue::Posted posted = batch_.takeFirst();
       const Loop::CallbackScope seen(*loop_, posted.id(), posted.flow());
@@ -575,7 +634,7 @@ bool DispatcherImpl::runBatch(Budget& budget) {
     budget.countCallback();
   }
   if (batch_.empty() && posters_cpu != PostQueue::Batch::kOwnPosts) {
-    linger_.ranBatch(stats_.posts_run - first, busy_poll_.count() == 0 && posters_cpu != sched_getcpu());
+    linger_.ranBatch(counters_.posts_run.get() - first, busy_poll_.count() == 0 && posters_cpu != sched_getcpu());
   }
   return !budget.spent();
 }

@@ -51,6 +51,7 @@ public:
   void pushTrackedObject(const TrackedObject* object) override;
   void popTrackedObject(const TrackedObject* object) override;
   DispatcherStats stats() const override;
+  LoopFigures figures() const override;
 
 private:
   using Budget = CallbackBudget<Loop>;
@@ -79,6 +80,8 @@ private:
   void lookForPosts();
   void setAlarm();
   void runTimers(uint64_t mark, uint64_t due_at);
+  void pollTimed(bool block);
+  void endWork();
   void runTasks(Budget& budget);
   void runWorkList(WorkList& list, Budget& budget);
   void runWork();
@@ -110,7 +113,13 @@ private:
   DeferredList* deferred_now_ = &deferred_[0];  // the other one is being destroyed
   bool deleting_ = false;
 
-  DispatcherStats stats_;
+  struct Counters {
+    Counter iterations;
+    Counter posts_run;
+    Counter tasks_run;
+    Counter timers_fired;
+  };
+  Counters counters_;
 };
 
 }  // namespace nuncio

@@ -61,8 +61,17 @@ bool counterIsTrusted() { return false; }
 
 }  // namespace
 
-bool TickClock::counterIsTrusted() { return nuncio::counterIsTrusted(); }
-uint64_t TickClock::now() const { return counter_ ? readCounter() : steadyNanoseconds(); }
+// Which clock it is stays as it was found at first, also where that was for want of a descriptor: times are compared.
+uint64_t TickClock::now() {
+  enum class Clock : uint8_t { Unknown, Counter, Steady };
+  static constinit std::atomic<Clock> clock{Clock::Unknown};  // relaxed: it says nothing about other memory
+  Clock known = clock.load(std::memory_order_relaxed);
+  if (known == Clock::Unknown) [[unlikely]] {
+    const Clock found = counterIsTrusted() ? Clock::Counter : Clock::Steady;
+    known = clock.compare_exchange_strong(known, found, std::memory_order_relaxed) ? found : known;
+  }
+  return known == Clock::Counter ? readCounter() : steadyNanoseconds();
+}
 
 uint64_t FastClock::now() {
   const uint64_t passed = readCounter() - base_.ticks;

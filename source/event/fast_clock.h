@@ -40,14 +40,7 @@ private:
 // worth is found by reading both clocks, at the beginning and at the end of what is looked at. Threads: any.
 class TickClock {
 public:
-  // Whether it is the counter. Where descriptors are lacking to find out, it is not, for now: so it is asked once.
-  static bool counterIsTrusted();
-
-  explicit TickClock(bool counter) : counter_(counter) {}
-  uint64_t now() const;
-
-private:
-  const bool counter_;
+  static uint64_t now();
 };
 
 }  // namespace nuncio

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "nuncio/event/internal/counter.h"
+
 namespace nuncio {
 
 // Linger: for how long a loop that has nothing to do looks for more posts before it sleeps.
@@ -41,13 +43,13 @@ public:
   uint64_t begin(uint64_t now) {
     if (end_ == 0) {
       end_ = now + time_;
-      lingers_ += counted_ ? 1 : 0;
+      lingers_.add(counted_ ? 1 : 0);
     }
     return end_;
   }
   // Posts have come.
   void hit() {
-    hits_ += counted_ ? 1 : 0;
+    hits_.add(counted_ ? 1 : 0);
     vain_ = 0;
     stop();
   }
@@ -58,9 +60,9 @@ public:
   }
   void stop() { time_ = end_ = 0; }
 
-  // Those after posts of other CPUs, and those of them in which posts came.
-  uint64_t lingers() const { return lingers_; }
-  uint64_t hits() const { return hits_; }
+  // Those after posts of other CPUs, and those of them in which posts came. Any thread.
+  uint64_t lingers() const { return lingers_.get(); }
+  uint64_t hits() const { return hits_.get(); }
 
 private:
   static constexpr uint32_t kPatience = 4;
@@ -85,8 +87,8 @@ private:
   bool counted_ = false;
   uint32_t vain_ = 0;     // in a row
   uint32_t skipped_ = 0;  // since the last
-  uint64_t lingers_ = 0;
-  uint64_t hits_ = 0;
+  Counter lingers_;
+  Counter hits_;
 };
 
 }  // namespace nuncio

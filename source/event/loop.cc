@@ -27,14 +27,19 @@ int callingThread() {
 }  // namespace
 
 Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, std::unique_ptr<Backend> backend,
-           bool terminate_on_exception)
+           bool terminate_on_exception, FigureDetail figures)
     : LoopCore(PostHandle(post_queue), time_system.passesByItself()),
       posts(std::move(post_queue)),
       timer_memory(sizeof(TimerImpl)),
       time_system_(time_system),
       terminate_on_exception_(terminate_on_exception),
       real_time_(&time_system == &realTimeSystem()),
-      backend_(std::move(backend)) {
+      backend_(std::move(backend)),
+      figures_(figures != FigureDetail::Counters ? new FiguresRecorder(figures) : nullptr),
+      timed_(figures == FigureDetail::Callbacks) {
+  if (figures_ != nullptr && real_time_) {
+    posts->timePosts();
+  }
   setKernelThread(callingThread());
   watchForks();
 }
@@ -106,7 +111,7 @@ absl::Status lostStatus(absl::string_view name) {
 }
 
 void Loop::callbackThrew(const char* kind, const char* message) {
-  ++callback_exceptions;
+  callback_exceptions.add(1);
   if (terminate_on_exception_) {
     NUNCIO_LOG(Event, critical, "dispatcher {}: {} callback threw: {}; terminating, as its options say", name(), kind,
                message);
@@ -134,7 +139,7 @@ void Loop::logExceptionsLeftOut() {
   }
 }
 
-TraceRing* Loop::startTrace(std::size_t records, TickClock clock) {
+TraceRing* Loop::startTrace(std::size_t records, uint64_t& from) {
   const NoFork no_fork;
   const MutexLock lock(trace_lock_);
   if (ended() || ring() != nullptr) {
@@ -142,16 +147,19 @@ TraceRing* Loop::startTrace(std::size_t records, TickClock clock) {
   }
   if (rings_.empty() || rings_.back().first < records) {
     rings_.reserve(rings_.size() + 1);
-    rings_.emplace_back(records, std::make_unique<TraceRing>(records, clock));
+    rings_.emplace_back(records, std::make_unique<TraceRing>(records));
   }
   TraceRing* const ring = rings_.back().second.get();
+  from = ring->written();
   ring_.store(ring, std::memory_order_release);
+  timed_.store(true, std::memory_order_relaxed);
   posts->trace(true);
   return ring;
 }
 
 void Loop::stopTrace() {
   posts->trace(false);
+  timed_.store(figures_ != nullptr && figures_->timesCallbacks(), std::memory_order_relaxed);
   ring_.store(nullptr, std::memory_order_relaxed);
 }
 
@@ -166,26 +174,42 @@ uint64_t Loop::tracePost() {
 }
 
 void Loop::traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow) {
-  TraceRing* const trace = ring();
-  const uint64_t now = trace != nullptr ? trace->clock().now() : 0;
-  if (trace != nullptr) {
+  if (TraceRing* const trace = ring(); trace != nullptr) {
+    const uint64_t now = TickClock::now();
     trace->add({.kind = kind, .begin = now, .end = now, .id = id, .flow = flow});
   }
 }
 
-// Named by what it became known as meanwhile.
-void Loop::traceCallback(const CallbackScope& ran) {
-  ran.ring_->add({.kind = TraceRing::Kind::Callback,
-                  .begin = ran.began_,
-                  .end = ran.ring_->clock().now(),
-                  .id = callback().word(),
-                  .flow = ran.flow_});
+void Loop::beginTimed(CallbackScope& callback) {
+  callback.timed_ = true;
+  callback.ring_ = ring();
+  if (callback.ring_ != nullptr) {
+    callback.began_ = TickClock::now();
+  }
+  if (figures_ != nullptr && callback_ended_at_ == 0) {
+    callback_ended_at_ = deadlineClock();
+  }
+}
+
+// One look at the clock a callback, for figures: in a row, each begins where the one before ended.
+void Loop::endTimed(const CallbackScope& callback) {
+  if (callback.ring_ != nullptr) {  // named by what it became known as meanwhile
+    callback.ring_->add({.kind = TraceRing::Kind::Callback,
+                         .begin = callback.began_,
+                         .end = TickClock::now(),
+                         .id = this->callback().word(),
+                         .flow = callback.flow_});
+  }
+  if (figures_ != nullptr && figures_->timesCallbacks()) {
+    const uint64_t began = std::exchange(callback_ended_at_, deadlineClock());
+    figures_->ranCallback(callback_ended_at_ - began);
+  }
 }
 
 void Loop::traceSlept() {
   const uint64_t since = std::exchange(sleeps_since_, 0);
   if (TraceRing* const trace = ring(); trace != nullptr) {
-    trace->add({.kind = TraceRing::Kind::Sleep, .begin = since, .end = trace->clock().now(), .id = 0, .flow = 0});
+    trace->add({.kind = TraceRing::Kind::Sleep, .begin = since, .end = TickClock::now(), .id = 0, .flow = 0});
   }
 }
 

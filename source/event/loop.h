@@ -22,6 +22,7 @@
 #include "source/common/fork.h"
 #include "source/event/backend.h"
 #include "source/event/fast_clock.h"
+#include "source/event/figures_recorder.h"
 #include "source/event/post_queue.h"
 #include "source/event/slab_pool.h"
 #include "source/event/timer_queue.h"
@@ -41,7 +42,7 @@ namespace nuncio {
 class Loop final : public LoopCore, private ForkAware {
 public:
   Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, std::unique_ptr<Backend> backend,
-       bool terminate_on_exception);
+       bool terminate_on_exception, FigureDetail figures);
   ~Loop() override;
 
   const std::string& name() const { return posts->name(); }
@@ -119,21 +120,20 @@ public:
   }
   // Whether the dispatcher's kernel objects are still those of the parent. It asks once.
   bool takeObjectsInherited() { return objects_inherited_ && std::exchange(objects_inherited_, false); }
-  // Callbacks are to be seen from outside: open while one runs, it says which, and for how long in a trace. One that
-  // was posted has the number that tracePost() gave it.
+  // Callbacks are to be seen from outside: open while one runs, it says which, and where that is wanted for how long.
+  // One that was posted has the number that tracePost() gave it.
   class CallbackScope {
   public:
     CallbackScope(Loop& loop, CallbackId id, uint64_t flow = 0) : loop_(loop) {
       loop.beginCallback(id);
-      if (TraceRing* const ring = loop.ring(); ring != nullptr) [[unlikely]] {
-        ring_ = ring;
+      if (loop.timed_.load(std::memory_order_relaxed)) [[unlikely]] {
         flow_ = flow;
-        began_ = ring->clock().now();
+        loop.beginTimed(*this);
       }
     }
     ~CallbackScope() {
-      if (ring_ != nullptr) [[unlikely]] {
-        loop_.traceCallback(*this);
+      if (timed_) [[unlikely]] {
+        loop_.endTimed(*this);
       }
     }
     CallbackScope(const CallbackScope&) = delete;
@@ -142,22 +142,30 @@ public:
   private:
     friend class Loop;
     Loop& loop_;
-    TraceRing* ring_ = nullptr;  // null: it is not traced
+    bool timed_ = false;
+    TraceRing* ring_;  // these three where it is; null: it is not traced
     uint64_t flow_;
-    uint64_t began_;
+    uint64_t began_;  // by TickClock
   };
 
-  // Has what the loop does noted in a ring, with room for `records`, from now on until stopTrace(). Null when it is
-  // done already, and once the loop has ended. Any thread; throws std::bad_alloc.
-  TraceRing* startTrace(std::size_t records, TickClock clock);
+  // Null: only counters are kept.
+  FiguresRecorder* figures() const { return figures_.get(); }
+  // The callback that comes next begins now, and not where the one before ended.
+  void forgetLastCallback() { callback_ended_at_ = 0; }
+  // By deadlineClock(): when the last poll was over; 0: it is not.
+  uint64_t polledAt() const { return polled_at_; }
+
+  // Has what the loop does noted in a ring, with room for `records`, from now on until stopTrace(); `from` is the number
+  // of the first record. Null when that is done already, and once the loop has ended. Any thread; throws std::bad_alloc.
+  TraceRing* startTrace(std::size_t records, uint64_t& from);
   void stopTrace();
   TraceRing* ring() const { return ring_.load(std::memory_order_acquire); }
   // Of the calling thread, where that runs a traced loop: notes a post, and returns its number. Else 0.
   static uint64_t tracePost();
   // The loop is about to wait in the kernel; until it has notePolled().
   void traceSleep() {
-    if (TraceRing* const trace = ring(); trace != nullptr) [[unlikely]] {
-      sleeps_since_ = trace->clock().now();
+    if (ring() != nullptr) [[unlikely]] {
+      sleeps_since_ = TickClock::now();
     }
   }
   void traceBatch(std::size_t size) {
@@ -296,7 +304,7 @@ public:
   WorkList current_iteration;    // to be run before the next poll
   WorkList next_iteration;       // after it
   uint64_t events_delivered = 0;
-  uint64_t callback_exceptions = 0;
+  Counter callback_exceptions;
 
   // For the crash handler.
   static constexpr std::size_t kMaxTracked = 16;
@@ -386,7 +394,8 @@ private:
       yield_calls_ = 0;
     }
   }
-  void traceCallback(const CallbackScope& ran);
+  void beginTimed(CallbackScope& callback);
+  void endTimed(const CallbackScope& callback);
   void traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow);
   void traceSlept();
   void breakPoll();
@@ -426,10 +435,14 @@ private:
     bool edge = false;  // all of them, while there are any
   };
   std::vector<Watchers> watchers_;  // by descriptor
+  const std::unique_ptr<FiguresRecorder> figures_;
+  uint64_t callback_ended_at_ = 0;  // by deadlineClock(), where durations are recorded; 0: not known
+  // Whether callbacks are timed, for either purpose. Relaxed: one more or less.
+  std::atomic<bool> timed_{false};
   // Rings stay until the loop goes, since it may be writing to one that was taken away: two or more only where the next
   // trace needed a larger one. Null while nothing is traced; released when the ring is there.
   std::atomic<TraceRing*> ring_{nullptr};
-  uint64_t sleeps_since_ = 0;  // by the ring's clock; 0: it does not, or is not traced
+  uint64_t sleeps_since_ = 0;  // by TickClock; 0: it does not, or is not traced
   Mutex trace_lock_;
   std::vector<std::pair<std::size_t, std::unique_ptr<TraceRing>>> rings_ ABSL_GUARDED_BY(trace_lock_);
   MonotonicTime approximate_time_{};

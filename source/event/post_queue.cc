@@ -1,6 +1,7 @@
 #include "source/event/post_queue.h"
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <new>
 #include <pthread.h>
@@ -32,6 +33,10 @@ void prefetchForWriting([[maybe_unused]] void* memory) {
 #endif
 }
 constexpr std::size_t kPrefetchBytes = 256;
+
+uint64_t steadyNanoseconds() {
+  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+}
 
 void freeAll(PostQueue::Chunk* chunk) {
   while (chunk != nullptr) {
@@ -191,6 +196,9 @@ bool PostQueue::post(PostCb& cb) {
     if (first) {
       posters_cpu_ = sched_getcpu();  // reads a word that the kernel keeps in this thread's memory
       pending_.store(true, std::memory_order_release);
+      if (timed_) [[unlikely]] {
+        posted_at_ = steadyNanoseconds();
+      }
     }
     if (sleeping_.load(std::memory_order_relaxed)) {
       sleeping_.store(false, std::memory_order_relaxed);
@@ -304,6 +312,11 @@ std::size_t PostQueue::size() {
   return from_loop_.size + posted_.size;
 }
 
+std::size_t PostQueue::sizeElsewhere() {
+  const MutexLock lock(lock_);
+  return posted_.size;
+}
+
 bool PostQueue::Chunks::keepSpare(Chunk* chunk, std::size_t limit) {
   if (spares == limit) {
     return false;
@@ -352,6 +365,7 @@ bool PostQueue::take(Batch& batch) {
   batch.first_ = std::exchange(from_loop_.first, nullptr);
   batch.size_ = std::exchange(from_loop_.size, 0);
   batch.posters_cpu_ = Batch::kOwnPosts;
+  batch.posted_at_ = 0;
   Chunk* const last_from_loop = batch.empty() ? nullptr : from_loop_.last;
   while (batch.used_ != nullptr) {
     Chunk* const chunk = batch.used_;
@@ -379,6 +393,7 @@ bool PostQueue::take(Batch& batch) {
       batch.size_ += std::exchange(posted_.size, 0);
       pending_.store(false, std::memory_order_relaxed);
       batch.posters_cpu_ = posters_cpu_;
+      batch.posted_at_ = posted_at_;
     }
   }
   freeAll(used);

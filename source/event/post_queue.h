@@ -105,6 +105,8 @@ public:
     // The CPU of the first post that did not come by postFromLoop(), or that there is none such.
     static constexpr int kOwnPosts = -1;
     int postersCpu() const { return posters_cpu_; }
+    // When it came, by steady_clock's nanoseconds; 0: not known.
+    uint64_t postedAt() const { return posted_at_; }
     // The first callback, which stays where it stands until it is destroyed with what this returns. Not when empty, nor
     // before the first is finished.
     Posted takeFirst() {
@@ -136,12 +138,16 @@ public:
     std::size_t size_ = 0;
     Chunk* used_ = nullptr;  // chunks that were run, for the queue to use again
     int posters_cpu_ = kOwnPosts;
+    uint64_t posted_at_ = 0;
   };
 
   PostQueue(std::string name, std::unique_ptr<Waker> waker);
   ~PostQueue() override;
   PostQueue(const PostQueue&) = delete;
   PostQueue& operator=(const PostQueue&) = delete;
+
+  // Notes from now on when the first post of a batch came, which costs that one a look at the clock. Before any comes.
+  void timePosts() { timed_ = true; }
 
   // Whether posts get a number each, for a picture of what goes on: see Loop::tracePost(). Any thread.
   void trace(bool on) { traced_.store(on, std::memory_order_relaxed); }
@@ -206,6 +212,8 @@ public:
 
   // How many wait to be taken. The loop's thread.
   std::size_t size();
+  // The same, but for those of the loop's own thread. Any thread.
+  std::size_t sizeElsewhere();
 
   // Refuses posts from now on. What was posted before can still be taken.
   void close();
@@ -295,8 +303,10 @@ private:
   std::atomic<bool> pending_{false};
   std::atomic<bool> closed_hint_{false};
   std::atomic<bool> traced_{false};  // relaxed: a few posts more or less are in the picture
+  bool timed_ = false;
   std::atomic<uint64_t> wakeups_{0};
-  std::atomic<int> leaving_{0};  // raised before what may end the loop is done, so that who sees that sees this
+  uint64_t posted_at_ ABSL_GUARDED_BY(lock_) = 0;  // the first of posted_, where posts are timed
+  std::atomic<int> leaving_{0};                    // raised before what may end the loop is done, so that who sees that sees this
 };
 
 inline void PostQueue::Posted::done() const {

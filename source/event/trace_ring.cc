@@ -5,8 +5,8 @@
 
 namespace nuncio {
 
-TraceRing::TraceRing(std::size_t records, TickClock clock)
-    : clock_(clock), mask_(std::bit_ceil(std::max<std::size_t>(records, 2)) - 1), slots_(new Slot[mask_ + 1]) {}
+TraceRing::TraceRing(std::size_t records)
+    : mask_(std::bit_ceil(std::max<std::size_t>(records, 2)) - 1), slots_(new Slot[mask_ + 1]) {}
 
 void TraceRing::add(const Record& record) {
   const uint64_t number = ended_.load(std::memory_order_relaxed);
@@ -20,10 +20,11 @@ void TraceRing::add(const Record& record) {
   ended_.store(number + 1, std::memory_order_release);
 }
 
-std::vector<TraceRing::Record> TraceRing::read(uint64_t from, uint64_t& lost) const {
+std::vector<TraceRing::Record> TraceRing::read(uint64_t from, uint64_t to) const {
   const uint64_t size = mask_ + 1;
-  const uint64_t end = written();
-  const uint64_t first = std::max(from, end > size ? end - size : 0);
+  const uint64_t all = written();
+  const uint64_t end = std::min(all, to);
+  const uint64_t first = std::min(end, std::max(from, all > size ? all - size : 0));
   std::vector<Record> records;
   records.reserve(end - first);
   for (uint64_t number = first; number < end; ++number) {
@@ -39,8 +40,13 @@ std::vector<TraceRing::Record> TraceRing::read(uint64_t from, uint64_t& lost) co
   const uint64_t begun = begun_.load(std::memory_order_relaxed);
   const uint64_t intact = std::min(end, std::max(first, begun > size ? begun - size : 0));
   records.erase(records.begin(), records.begin() + static_cast<std::ptrdiff_t>(intact - first));
-  lost = intact - from;
   return records;
+}
+
+uint64_t TraceRing::lost(uint64_t from, uint64_t to) const {
+  const uint64_t size = mask_ + 1;
+  const uint64_t all = written();
+  return all > size ? std::max(from, std::min(to, all - size)) - from : 0;
 }
 
 uint64_t TraceRing::nextFlow() {

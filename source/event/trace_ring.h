@@ -6,8 +6,6 @@
 #include <memory>
 #include <vector>
 
-#include "source/event/fast_clock.h"
-
 namespace nuncio {
 
 // TraceRing: the last things that a loop did, with their times. The loop's thread writes; any may read, also while it
@@ -20,7 +18,7 @@ public:
     Post,      // something was posted to a traced loop: `flow` says what
     Batch,     // so many posts were taken: `id`
   };
-  // Times are ticks of clock().
+  // Times are of TickClock.
   struct Record {
     Kind kind;
     uint64_t begin;
@@ -30,17 +28,16 @@ public:
   };
 
   // Keeps at least so many. Throws std::bad_alloc.
-  TraceRing(std::size_t records, TickClock clock);
-
-  const TickClock& clock() const { return clock_; }
+  explicit TraceRing(std::size_t records);
 
   // The loop's thread. Costs a few stores.
   void add(const Record& record);
 
-  // Any thread: how many were ever written, and those from number `from` on that are still there, in order. `lost` says
-  // how many are not.
+  // Any thread: how many were ever written; and those from number `from` on, below `to`, that are still there, in order.
   uint64_t written() const { return ended_.load(std::memory_order_acquire); }
-  std::vector<Record> read(uint64_t from, uint64_t& lost) const;
+  std::vector<Record> read(uint64_t from, uint64_t to) const;
+  // How many of them are not.
+  uint64_t lost(uint64_t from, uint64_t to) const;
 
   // A number for what is posted next, of the whole process.
   static uint64_t nextFlow();
@@ -54,7 +51,6 @@ private:
     std::atomic<uint64_t> flow_and_kind;
   };
 
-  const TickClock clock_;
   const std::size_t mask_;  // the number of slots, a power of two, less one
   const std::unique_ptr<Slot[]> slots_;
   // As in a sequence lock: the record that is being written is begun and not ended.

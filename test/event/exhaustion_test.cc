@@ -201,7 +201,8 @@ std::vector<Operation> useOfWhatIsThere() {
          world.dispatcher->updateApproximateMonotonicTime();
          world.dispatcher->shouldYield();
          world.dispatcher->timeSource().systemTime();
-         return doneIf(world.dispatcher->isThreadSafe() && world.dispatcher->stats().posts_waiting == 0);
+         return doneIf(world.dispatcher->isThreadSafe() && world.dispatcher->stats().posts_waiting == 0 &&
+                       world.dispatcher->figures().posts_waiting == 0);
        }},
       {"runOnAll", 0,
        [](World& world) {

@@ -132,6 +132,7 @@ const Operation kOperations[] = {
     {"Dispatcher::pushTrackedObject, popTrackedObject",
      [](Things& things, bool) { const TrackedObjectScope scope(*things.dispatcher, things.tracked); }},
     {"Dispatcher::stats", [](Things& things, bool) { things.dispatcher->stats(); }},
+    {"Dispatcher::figures", [](Things& things, bool) { things.dispatcher->figures(); }},
     {"Dispatcher::~Dispatcher", [](Things& things, bool) { things.dispatcher.reset(); }, true},
     {"Timer::enableTimer", [](Things& things, bool) { things.timer->enableTimer(1ms); }},
     {"Timer::enableHRTimer", [](Things& things, bool) { things.timer->enableHRTimer(1us); }},

@@ -160,6 +160,7 @@ public:
   MOCK_METHOD(void, pushTrackedObject, (const TrackedObject* object), (override));
   MOCK_METHOD(void, popTrackedObject, (const TrackedObject* object), (override));
   MOCK_METHOD(DispatcherStats, stats, (), (const, override));
+  MOCK_METHOD(LoopFigures, figures, (), (const, override));
 
   testing::NiceMock<MockTimeSource> time_source_;
   std::deque<PostCb> posts_;

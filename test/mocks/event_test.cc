@@ -105,6 +105,7 @@ TEST_F(MockDispatcherTest, DefaultsAreOfUse) {
   EXPECT_CALL(dispatcher_.time_source_, monotonicTime()).WillOnce(Return(MonotonicTime(7s)));
   EXPECT_EQ(MonotonicTime(7s), dispatcher_.approximateMonotonicTime());
   EXPECT_EQ(0u, dispatcher_.stats().iterations);
+  EXPECT_EQ(0u, dispatcher_.figures().iterations);
 }
 
 TEST_F(MockDispatcherTest, SignalsAreInvoked) {

@@ -12,7 +12,8 @@ namespace nuncio {
 // LoopFigures: what a dispatcher did and how long that took, from its creation until now; or the same of several,
 // merged. A plain value, which anything can be done with; these two make texts of it for those who watch a program:
 //
-//   std::vector<LoopFigures> loops = {...};         // of one dispatcher each
+//   std::vector<LoopFigures> loops;
+//   loops.push_back(dispatcher.figures());          // of each dispatcher
 //   response.body = prometheusText(loops);          // for a Prometheus server that asks
 //   response.body = figuresJson(loops);             // for a page, or a person with jq
 //
@@ -28,7 +29,7 @@ struct LoopFigures {
   uint64_t callback_exceptions = 0;  // exceptions that callbacks let escape
   uint64_t lingers = 0;              // times that it lingered after posts of other CPUs
   uint64_t linger_hits = 0;          // those of them in which posts came, so that it did not sleep
-  uint64_t posts_waiting = 0;        // now: posted, and not run yet
+  uint64_t posts_waiting = 0;        // now: posted by other threads, and not taken by the loop yet
 
   // Nanoseconds.
   HistogramSnapshot loop_duration;      // of an iteration, without its poll
