@@ -30,6 +30,11 @@ constexpr int kMaxShutdownRounds = 1'000'000;
 constexpr int kSpinsPerPoll = 64;
 constexpr uint32_t kMaxPollsSkipped = 8;
 
+// For how long background work waits for all else to end, in nanoseconds; in simulated time, which may stand still
+// meanwhile, so many iterations.
+constexpr uint64_t kBackgroundPatience = 10'000'000;
+constexpr uint32_t kBackgroundIterationsSimulated = 20;
+
 std::chrono::nanoseconds clampToAYear(std::chrono::microseconds duration) {
   return std::min<std::chrono::microseconds>(duration, std::chrono::hours(24 * 365));
 }
@@ -439,6 +444,9 @@ void DispatcherImpl::iterate(bool block) {
   Budget budget = newBudget();
   runWorkList(ready_, budget);
   runWork();
+  if (loop_->hasBackground()) [[unlikely]] {
+    runBackground();
+  }
 }
 
 // The same as poll(), between the ends of two iterations' work.
@@ -617,6 +625,26 @@ bool DispatcherImpl::takeBatch() {
   return true;
 }
 
+// What is for when nothing else is left; where something always is, a batch of it nonetheless, now and then.
+void DispatcherImpl::runBackground() {
+  const uint64_t now = loop_->deadlineClock();
+  if (background_waits_++ == 0) {
+    background_waits_since_ = now;
+  }
+  const bool waited = loop_->timePasses() ? now - background_waits_since_ >= kBackgroundPatience
+                                          : background_waits_ >= kBackgroundIterationsSimulated;
+  const auto others_wait = [this] { return hasForeground() || posts_->pending() || posts_->exitRequested(); };
+  if (!waited && others_wait()) {
+    return;
+  }
+  Budget budget = newBudget();
+  do {
+    loop_->runFirstBackground();
+    budget.countCallback();
+  } while (loop_->hasBackground() && !budget.spent() && (waited || !others_wait()));
+  background_waits_ = 0;
+}
+
 // False when the iteration is to end with it: its time is over, or the next post is still being moved into place.
 bool DispatcherImpl::runBatch(Budget& budget) {
   const uint64_t first = counters_.posts_run.get();
@@ -665,7 +693,9 @@ void DispatcherImpl::lookForPosts() {
 // Whether something is to be done without waiting for the kernel, beside posts of other threads, which come at any time
 // and are asked for where it is asked: the one list of what keeps a loop awake. Loop::endFileEvents() has those of it
 // that can come up during a poll.
-bool DispatcherImpl::hasOwnWork() const {
+bool DispatcherImpl::hasOwnWork() const { return hasForeground() || loop_->hasBackground(); }
+
+bool DispatcherImpl::hasForeground() const {
   return !loop_->current_iteration.empty() || !loop_->next_iteration.empty() || !ready_.empty() || !loop_->empty() ||
          !deferred_now_->empty() || !batch_.empty() || posts_->pendingFromLoop() || loop_->timer_due || look_at_timers_;
 }

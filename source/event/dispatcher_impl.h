@@ -88,6 +88,8 @@ private:
   Budget newBudget() const { return Budget(max_time_, *loop_); }
   bool takeBatch();
   bool runBatch(Budget& budget);
+  void runBackground();
+  bool hasForeground() const;
   bool hasOwnWork() const;
   bool prepareToSleep();
   bool nothingCanCallBack() const;
@@ -107,6 +109,8 @@ private:
   uint32_t polls_skipped_ = 0;
   Linger linger_;
   bool may_sleep_ = false;  // in this run
+  uint64_t background_waits_ = 0;  // so many iterations, since that time by deadlineClock()
+  uint64_t background_waits_since_ = 0;
 
   using DeferredList = std::vector<DeferredDeletable*>;  // owned; bare, so that a list is emptied without another look
   std::array<DeferredList, 2> deferred_;

@@ -212,6 +212,9 @@ bool LoopCore::shutdownRound() {
   for (; !empty(); any = true) {
     runFirst();
   }
+  for (; hasBackground(); any = true) {
+    background_.takeFirst().refuseTask();
+  }
   for (Task* late = remote_->takeLate(); late != nullptr; late = remote_->takeLate()) {
     late->refuseTask();
     any = true;

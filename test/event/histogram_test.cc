@@ -159,6 +159,23 @@ TEST(HistogramTest, CountsThatAreTooGreatStayAtTheGreatest) {
   EXPECT_EQ(snapshot.quantile(1), 1.0);  // all that could be counted
 }
 
+TEST(HistogramTest, TheLastOfAsManyAsCanBeCountedIsFound) {
+  HistogramSnapshot snapshot = snapshotOf({6});
+  for (int i = 0; i < 62; ++i) {
+    snapshot.merge(snapshot);
+    snapshot.merge(snapshotOf({6}));
+  }
+  HistogramSnapshot less = snapshotOf({1});
+  for (int i = 0; i < 63; ++i) {
+    less.merge(less);
+  }
+  snapshot.merge(less);
+  EXPECT_EQ(snapshot.count(), kGreatest);  // as a double, 2^64
+  EXPECT_EQ(snapshot.quantile(0.5), 1.0);
+  EXPECT_EQ(snapshot.quantile(0.6), 6.0);
+  EXPECT_EQ(snapshot.quantile(1), 6.0);
+}
+
 TEST(HistogramTest, ASnapshotStaysAsItIs) {
   Histogram histogram;
   histogram.record(5);

@@ -59,9 +59,8 @@ private:
     const std::size_t octave = index / kSteps;
     return octave == 0 ? index : static_cast<uint64_t>(kSteps + index % kSteps) << (octave - 1);
   }
-  static uint64_t greatestOf(std::size_t index) noexcept {
-    return index + 1 == kBuckets ? std::numeric_limits<uint64_t>::max() : leastOf(index + 1) - 1;
-  }
+  // After the last one there would be 2^64, which is 0 here, and one less the greatest value.
+  static uint64_t greatestOf(std::size_t index) noexcept { return leastOf(index + 1) - 1; }
 
   std::array<uint64_t, kBuckets> counts_{};
   uint64_t sum_ = 0;

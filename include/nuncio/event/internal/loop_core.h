@@ -94,6 +94,12 @@ public:
   // Not when empty.
   void runFirst() { tasks_.takeFirst().runTask(); }
 
+  // A task that runs when all else is done; see Background. It is refused when the loop shuts down.
+  void addBackground(Task& task) { background_.add(task); }
+  bool hasBackground() const { return !background_.empty(); }
+  // Not when there is none.
+  void runFirstBackground() { background_.takeFirst().runTask(); }
+
   // Tasks of operations that have been asked to stop do not wait for their turn: they run before whoever asked goes on.
   // An EndingScope is open then.
   void addEnding(Task& task) {
@@ -346,6 +352,7 @@ private:
   alignas(64) std::atomic<uintptr_t> callback_{0};  // relaxed, as the counter
   Counter callbacks_;
   LinkedList<Task> tasks_;
+  LinkedList<Task> background_;
   LinkedList<Task> ending_;
   LinkedList<Task> waiting_;
   LinkedList<PendingOperation> pending_;
