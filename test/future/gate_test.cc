@@ -200,8 +200,8 @@ TEST_F(GateTest, WhoIsInsideSaysWhatTheFutureWaitsFor) {
   EXPECT_EQ(2, *later.result()) << "it has left, and gone on";
   const std::vector<std::string> inside = gate.whoIsInside();
   ASSERT_THAT(inside, SizeIs(2));
-  EXPECT_THAT(inside[0], AllOf(HasSubstr("\n  ensure at "), HasSubstr("\n  coroutine at "), HasSubstr("\n  promise at "),
-                               Not(EndsWith("\n"))));
+  EXPECT_THAT(inside[0], AllOf(HasSubstr("\n  ensure at "), HasSubstr("\n  coroutine at "),
+                               HasSubstr("\n  promise at "), Not(EndsWith("\n"))));
   EXPECT_THAT(inside[1], AllOf(HasSubstr("\n  sleep at "), Not(HasSubstr("promise"))));
   never.setValue();
   time_.advanceTimeAndRun(1s);
