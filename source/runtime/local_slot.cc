@@ -48,16 +48,16 @@ std::vector<void*>& slowOnes() {
 
 }  // namespace
 
-LocalSlot::LocalSlot() : number_(numbers.get().take()) {}
+LocalSlot::LocalSlot() : LocalSlotNumber(numbers.get().take()) {}
 
-LocalSlot::~LocalSlot() { numbers.get().give(number_); }
+LocalSlot::~LocalSlot() { numbers.get().give(number()); }
 
-void* LocalSlot::getSlow() const {
+void* LocalSlotNumber::getSlow() const {
   const std::vector<void*>& pointers = slowOnes();
   return number_ - kFast < pointers.size() ? pointers[number_ - kFast] : nullptr;
 }
 
-void LocalSlot::setSlow(void* pointer) const {
+void LocalSlotNumber::setSlow(void* pointer) const {
   std::vector<void*>& pointers = slowOnes();
   if (number_ - kFast >= pointers.size()) {
     if (pointer == nullptr) {

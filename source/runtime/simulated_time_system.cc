@@ -58,7 +58,8 @@ public:
   void runUntilQuiet(MonotonicTime new_now);
   // Gives each alarm its turn up to `target`, in the order of deadlines.
   void fireUntil(MonotonicTime target);
-  // Runs an iteration of each dispatcher that no thread runs.
+  // Runs an iteration of each dispatcher that no thread runs, but for those that another thread ran last: that may be
+  // about to shut it down.
   void runIdle();
   // Makes loops look at the time.
   void wakeDue();
@@ -235,6 +236,11 @@ void SimulatedTimeSystem::Impl::serve(SimulatedAlarm& alarm) {
       return;
     }
     if (!alarm.running) {
+      if (!alarm.dispatcher.isThreadSafe()) {  // its thread is about to run it again, or to shut it down
+        alarm.given_up = true;
+        lock_.unlock();
+        return;
+      }
       lock_.unlock();
       alarm.dispatcher.run(RunType::NonBlock);
       continue;
@@ -259,7 +265,7 @@ void SimulatedTimeSystem::Impl::runIdle() {
   }
   for (SimulatedAlarm* alarm : alarms) {
     lock_.lock();
-    const bool idle = lives(alarm) && !alarm->running;
+    const bool idle = lives(alarm) && !alarm->running && alarm->dispatcher.isThreadSafe();
     lock_.unlock();
     if (idle) {
       alarm->dispatcher.run(RunType::NonBlock);

@@ -2,28 +2,39 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdint>
+#include <chrono>
 #include <deque>
 #include <exception>
 #include <latch>
+#include <memory>
+#include <mutex>
 #include <new>
-#include <pthread.h>
+#include <optional>
 #include <sched.h>
-#include <system_error>
-#include <thread>
+#include <source_location>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/assert.h"
 #include "nuncio/common/caught_exception.h"
 #include "nuncio/common/logging.h"
+#include "nuncio/event/internal/loop_core.h"
+#include "nuncio/future/promise.h"
+#include "nuncio/future/shared_future.h"
 #include "source/common/errno_status.h"
-#include "source/common/fork.h"
+#include "source/runtime/drain.h"
+#include "source/runtime/workers.h"
 
 namespace nuncio {
 namespace {
+
+using runtime_internal::DrainedGate;
+using runtime_internal::Worker;
+using runtime_internal::Workers;
 
 constexpr std::size_t kMaxThreads = 4096;
 
@@ -47,9 +58,10 @@ std::vector<int> allowedCpus() {
 class WorkerPoolImpl final : public WorkerPool {
 public:
   ~WorkerPoolImpl() override { stop(); }
-  // In the child of a fork the threads are not there, and cannot be joined: the pool stays as it is.
+  // In the child of a fork the threads are not there, and cannot be joined: the pool stays as it is. So it does when a
+  // worker is blocked, since that may use all of this when it goes on.
   static void operator delete(WorkerPoolImpl* pool, std::destroying_delete_t) {
-    if (pool->leftBehind()) {
+    if (pool->workers_->leftBehind() || pool->leaveBlockedBehind()) {
       return;
     }
     pool->~WorkerPoolImpl();
@@ -76,23 +88,20 @@ public:
       if (!dispatcher.ok()) {
         return dispatcher.status();
       }
-      workers_.emplace_back(*std::move(dispatcher));
+      workers_->add(*std::move(dispatcher));
     }
     const std::vector<int>& cpus = options.cpus.empty() ? allowed : options.cpus;
     for (std::size_t i = 0; i < threads; ++i) {
-      workers_[i].cpu = options.pin_to_cpus || !options.cpus.empty() ? cpus[i % cpus.size()] : -1;
-      try {
-        workers_[i].thread = std::thread([worker = &workers_[i]] { work(*worker); });
-      } catch (const std::system_error& e) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("cannot start ", workers_[i].dispatcher->name(), ": ", e.what()));
+      const int cpu = options.pin_to_cpus || !options.cpus.empty() ? cpus[i % cpus.size()] : -1;
+      if (absl::Status status = all_[i].start(cpu); !status.ok()) {
+        return status;
       }
     }
     // A pool that is handed out is at work: nobody meets a dispatcher that is about to be bound to its thread.
     std::latch running(static_cast<std::ptrdiff_t>(threads));
     bool all_run = true;
-    for (const Worker& worker : workers_) {
-      if (!worker.dispatcher->post([&running] { running.count_down(); })) {
+    for (const Worker& worker : all_) {
+      if (!worker.dispatcher().post([&running] { running.count_down(); })) {
         all_run = false;
         running.count_down();
       }
@@ -102,70 +111,37 @@ public:
   }
 
   // WorkerPool
-  std::size_t size() const override { return workers_.size(); }
-  Dispatcher& dispatcher(std::size_t index) override {
-    NUNCIO_RELEASE_ASSERT(index < workers_.size(), absl::StrCat("worker ", index, " of ", workers_.size()));
-    return *workers_[index].dispatcher;
-  }
-  int cpu(std::size_t index) const override {
-    NUNCIO_RELEASE_ASSERT(index < workers_.size(), absl::StrCat("worker ", index, " of ", workers_.size()));
-    return workers_[index].cpu;
-  }
+  std::size_t size() const override { return all_.size(); }
+  Dispatcher& dispatcher(std::size_t index) override { return worker(index).dispatcher(); }
+  int cpu(std::size_t index) const override { return worker(index).cpu(); }
   Dispatcher& next() override {
     // Relaxed: a count that orders nothing.
-    return *workers_[next_.fetch_add(1, std::memory_order_relaxed) % workers_.size()].dispatcher;
+    return all_[next_.fetch_add(1, std::memory_order_relaxed) % all_.size()].dispatcher();
   }
   bool runOnAll(WorkerCb f) override { return runOnAll(std::move(f), nullptr); }
   bool runOnAll(WorkerCb f, PostCb done) override;
+  void drains(Gate& gate, absl::string_view name) override;
+  Future<DrainReport> drain(std::chrono::milliseconds deadline, std::source_location place) override;
   void stop() override;
+  std::shared_ptr<runtime_internal::Stoppables> stoppables() override { return workers_->stoppables(); }
 
 private:
-  struct Worker {
-    explicit Worker(DispatcherPtr made) : dispatcher(std::move(made)) {}
-
-    const DispatcherPtr dispatcher;
-    int cpu = -1;
-    std::thread thread;
-    // Set when there was no memory to post the end. Release/acquire: what was posted comes before.
-    std::atomic<bool> ends_unposted{false};
-  };
-
-  static void work(Worker& worker) {
-    Dispatcher& dispatcher = *worker.dispatcher;
-    const std::string name(dispatcher.name().substr(0, 15));  // the longest that Linux takes
-    pthread_setname_np(pthread_self(), name.c_str());
-    if (worker.cpu >= 0) {
-      cpu_set_t set;
-      CPU_ZERO(&set);
-      CPU_SET(worker.cpu, &set);
-      if (pthread_setaffinity_np(pthread_self(), sizeof(set), &set) != 0) {
-        NUNCIO_LOG(Runtime, warn, "cannot pin {} to CPU {}; it runs on any", name, worker.cpu);
-      }
-    }
-    dispatcher.run(RunType::RunUntilExit);
-    if (worker.ends_unposted.load(std::memory_order_acquire)) {
-      runPosted(dispatcher);
-    }
-    dispatcher.shutdown();
+  Worker& worker(std::size_t index) const {
+    NUNCIO_RELEASE_ASSERT(index < all_.size(), absl::StrCat("worker ", index, " of ", all_.size()));
+    return all_[index];
   }
+  bool leaveBlockedBehind();
 
-  // Runs what is posted, and what that posts; at some point that is taken for a loop.
-  static void runPosted(Dispatcher& dispatcher) {
-    constexpr int kMaxRounds = 1000;
-    bool any = true;
-    for (int round = 0; any && round < kMaxRounds; ++round) {
-      const uint64_t run_before = dispatcher.stats().posts_run;
-      dispatcher.run(RunType::NonBlock);
-      any = dispatcher.stats().posts_run != run_before;
-    }
-  }
-
-  bool leftBehind() const { return fork_generation_ != forkGeneration(); }
-
-  const uint32_t fork_generation_ = forkGeneration();
-  std::deque<Worker> workers_;  // whose addresses the threads know
+  const std::shared_ptr<Workers> workers_ = std::make_shared<Workers>();  // shared with a drain() that is under way
+  std::deque<Worker>& all_ = workers_->all();
   std::atomic<std::size_t> next_{0};
+  std::mutex drain_lock_;
+  SharedFuture<DrainReport> drained_;  // under drain_lock_
+  WorkerPoolImpl* next_left_behind_ = nullptr;
 };
+
+// Pools that were left behind: so that checkers of leaks see that they may be in use.
+constinit std::atomic<WorkerPoolImpl*> left_behind{nullptr};
 
 bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
   if (!NUNCIO_CONTRACT(f != nullptr, "-", "WorkerPool::runOnAll", "null callback")) {
@@ -178,13 +154,13 @@ bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
   };
   std::shared_ptr<Shared> shared;
   try {
-    shared = std::make_shared<Shared>(std::move(f), std::move(done), workers_.size());
+    shared = std::make_shared<Shared>(std::move(f), std::move(done), all_.size());
   } catch (const std::bad_alloc&) {
     return false;
   }
   bool posted = true;
-  for (Worker& worker : workers_) {
-    posted &= worker.dispatcher->post([shared, dispatcher = worker.dispatcher.get()] {
+  for (Worker& worker : all_) {
+    posted &= worker.dispatcher().post([shared, dispatcher = &worker.dispatcher()] {
       std::exception_ptr error;
       try {
         shared->f(*dispatcher);
@@ -203,33 +179,86 @@ bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
   return posted;
 }
 
-void WorkerPoolImpl::stop() {
-  if (leftBehind()) {
+void WorkerPoolImpl::drains(Gate& gate, absl::string_view name) {
+  Worker* const worker = Worker::current();
+  const bool is_here = workers_->onWorker() && &future_internal::GateAccess::loop(gate) == &worker->dispatcher().loop();
+  if (!NUNCIO_CONTRACT(is_here, worker != nullptr ? worker->name() : "-", "WorkerPool::drains",
+                       "for a gate of a worker's dispatcher, on its thread")) {
     return;
   }
-  for (const Worker& worker : workers_) {
-    if (!NUNCIO_CONTRACT(worker.thread.get_id() != std::this_thread::get_id(), worker.dispatcher->name(),
-                         "WorkerPool::stop",
-                         "called on a worker's thread, which cannot join itself; post() it to the "
-                         "dispatcher of the thread that made the pool")) {
-      return;
+  auto drained = std::make_unique<DrainedGate>(gate, name);
+  worker->add(*drained);
+  future_internal::GateAccess::attach(gate, std::move(drained));
+}
+
+Future<DrainReport> WorkerPoolImpl::drain(std::chrono::milliseconds deadline, std::source_location place) {
+  LoopCore* const home = LoopCore::current();
+  if (workers_->leftBehind()) {
+    return makeFailedFuture<DrainReport>(
+        absl::FailedPreconditionError("WorkerPool::drain: the workers are in the parent of this process"), place);
+  }
+  if (home == nullptr || home->dispatcher() == nullptr || workers_->onWorker()) {
+    return makeFailedFuture<DrainReport>(
+        absl::FailedPreconditionError("WorkerPool::drain: to be called on the loop of a thread that is none of the "
+                                      "pool's: post() it there; a thread without a loop calls stop()"),
+        place);
+  }
+  if (deadline.count() < 0) {
+    return makeFailedFuture<DrainReport>(
+        absl::InvalidArgumentError(absl::StrCat("WorkerPool::drain: a deadline of ", deadline.count(), " ms")), place);
+  }
+  std::optional<Promise<DrainReport>> promise;
+  SharedFuture<DrainReport> drained;
+  {
+    const std::lock_guard<std::mutex> lock(drain_lock_);
+    if (!drained_.valid() || (drained_.isReady() && drained_.result().failed())) {
+      auto [ours, future] = makePromise<DrainReport>(*home->dispatcher(), place);
+      drained_ = share(std::move(future), place);
+      promise = std::move(ours);
+    }
+    drained = drained_;
+  }
+  if (promise.has_value()) {
+    runtime_internal::drainWorkers(workers_, *home->dispatcher(), deadline, place).forwardTo(*std::move(promise));
+  }
+  return drained.via(*home->dispatcher(), place);
+}
+
+bool WorkerPoolImpl::leaveBlockedBehind() {
+  bool any = false;
+  for (Worker& worker : all_) {
+    if (worker.blocked()) {
+      any = true;
+      const std::string callback = worker.callbackName();
+      NUNCIO_LOG(Runtime, err, "{} is blocked{}{}: it is left behind, with all that it may use", worker.name(),
+                 callback.empty() ? "" : " in ", callback);
+      worker.leaveBehind();
     }
   }
-  for (Worker& worker : workers_) {
-    if (worker.thread.joinable()) {
-      // After what was posted before.
-      if (!worker.dispatcher->post([dispatcher = worker.dispatcher.get()] { dispatcher->exit(); })) {
-        worker.ends_unposted.store(true, std::memory_order_release);
-        worker.dispatcher->exit();
-      }
+  if (any) {
+    // Release: for who reads the list, which is nobody but a checker.
+    next_left_behind_ = left_behind.load(std::memory_order_relaxed);
+    while (!left_behind.compare_exchange_weak(next_left_behind_, this, std::memory_order_release,
+                                              std::memory_order_relaxed)) {
     }
   }
-  for (Worker& worker : workers_) {
-    if (worker.thread.joinable()) {
-      worker.thread.join();
-    } else {
-      worker.dispatcher->shutdown();  // never started
-    }
+  return any;
+}
+
+void WorkerPoolImpl::stop() {
+  if (workers_->leftBehind()) {
+    return;
+  }
+  if (!NUNCIO_CONTRACT(!workers_->onWorker(), Worker::current()->name(), "WorkerPool::stop",
+                       "called on a worker's thread, which cannot join itself; post() it to the dispatcher of the "
+                       "thread that made the pool")) {
+    return;
+  }
+  for (Worker& worker : all_) {
+    worker.exit();
+  }
+  for (Worker& worker : all_) {
+    worker.join();
   }
 }
 

@@ -1,17 +1,32 @@
 #include "nuncio/future/gate.h"
 
 #include <memory>
+#include <source_location>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 
+#include "nuncio/future/coroutine.h"
+#include "nuncio/future/time.h"
 #include "test/future/primitive_fixture.h"
 
 namespace nuncio::test {
 namespace {
 
+using namespace std::chrono_literals;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::SizeIs;
+using testing::StartsWith;
 using Holder = Gate::Holder;
 
 class GateTest : public PrimitiveTest {};
@@ -134,6 +149,73 @@ TEST_F(GateTest, DestructionFailsThoseThatWaitForClose) {
   gate.reset();
   EXPECT_TRUE(failedWith(closed, absl::StatusCode::kCancelled, "the gate was destroyed"));
   inside->leave();  // it may outlive the gate
+}
+
+// Of a line of this file.
+auto enteredAt(uint32_t line) { return StartsWith(absl::StrCat("entered at ", __FILE__, ":", line, " in ")); }
+uint32_t here(std::source_location place = std::source_location::current()) { return place.line(); }
+
+TEST_F(GateTest, WhoIsInsideNamesThePlacesInTheOrderOfEntering) {
+  Gate gate(*dispatcher_);
+  EXPECT_THAT(gate.whoIsInside(), IsEmpty());
+  Holder first = *gate.enter();
+  Holder second = *gate.enter();
+  Holder third = *gate.enter();
+  const uint32_t line = here();
+  EXPECT_THAT(gate.whoIsInside(), ElementsAre(enteredAt(line - 3), enteredAt(line - 2), enteredAt(line - 1)));
+  second.leave();
+  EXPECT_THAT(gate.whoIsInside(), ElementsAre(enteredAt(line - 3), enteredAt(line - 1)));
+  third.leave();
+  first.leave();
+  EXPECT_THAT(gate.whoIsInside(), IsEmpty());
+}
+
+TEST_F(GateTest, HoldersThatAreMovedKeepTheirPlace) {
+  Gate gate(*dispatcher_);
+  Holder first = *gate.enter();
+  Holder second = *gate.enter();
+  Holder third = *gate.enter();
+  const uint32_t line = here();
+  Holder moved = std::move(second);
+  second = std::move(third);
+  third = std::move(first);
+  first = std::move(first);  // NOLINT(bugprone-use-after-move): nothing comes of it
+  EXPECT_THAT(gate.whoIsInside(), ElementsAre(enteredAt(line - 3), enteredAt(line - 2), enteredAt(line - 1)));
+  moved = std::move(third);
+  EXPECT_THAT(gate.whoIsInside(), ElementsAre(enteredAt(line - 3), enteredAt(line - 1)));
+  moved = Holder();
+  EXPECT_THAT(gate.whoIsInside(), ElementsAre(enteredAt(line - 1)));
+  EXPECT_EQ(1u, gate.inside());
+}
+
+TEST_F(GateTest, WhoIsInsideSaysWhatTheFutureWaitsFor) {
+  Gate gate(*dispatcher_);
+  Promise<void> never;
+  const auto serve = [&]() -> Future<void> { co_await never.future(*dispatcher_); };
+  Future<void> served = gate.with([&] {
+    Future<void> inner = gate.with([&] { return sleepFor(*dispatcher_, 1s); });
+    return serve().ensure([inner = std::move(inner)] {});
+  });
+  Future<int> later = gate.with([] { return 1; }).then([](int one) { return one + 1; });
+  EXPECT_EQ(2, *later.result()) << "it has left, and gone on";
+  const std::vector<std::string> inside = gate.whoIsInside();
+  ASSERT_THAT(inside, SizeIs(2));
+  EXPECT_THAT(inside[0], AllOf(HasSubstr("\n  ensure at "), HasSubstr("\n  coroutine at "),
+                               HasSubstr("\n  promise at "), Not(EndsWith("\n"))));
+  EXPECT_THAT(inside[1], AllOf(HasSubstr("\n  sleep at "), Not(HasSubstr("promise"))));
+  never.setValue();
+  time_.advanceTimeAndRun(1s);
+  EXPECT_THAT(gate.whoIsInside(), IsEmpty());
+}
+
+TEST_F(GateTest, OfManyInsideTheFirstThousandAreNamed) {
+  Gate gate(*dispatcher_);
+  std::vector<Holder> holders;
+  for (int i = 0; i < 1005; ++i) {
+    holders.push_back(*gate.enter());
+  }
+  EXPECT_THAT(gate.whoIsInside(), SizeIs(1001));
+  EXPECT_EQ("... and 5 more", gate.whoIsInside().back());
 }
 
 TEST_F(GateTest, ShutdownOfTheDispatcherLetsAllLeave) {

@@ -435,6 +435,23 @@ TEST_F(SimulatedTimeSystemTest, RunBlockOnAnotherThreadReturnsWhenItsLastTimerHa
   }
 }
 
+TEST_F(SimulatedTimeSystemTest, DispatcherThatAnotherThreadRanLastIsLeftToIt) {
+  bool ran = false;
+  TimerPtr timer;
+  {
+    DispatcherThread thread(*dispatcher_);
+    thread.call([&] {
+      timer = dispatcher_->createTimer([&] { ran = true; });
+      timer->enableTimer(1s);
+    });
+  }
+  dispatcher_->post([&] { ran = true; });
+  time_.advanceTimeAndRun(2s);
+  EXPECT_FALSE(ran);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_TRUE(ran);
+}
+
 TEST_F(SimulatedTimeSystemTest, LoopMayEndAndStartWhileTimeIsAdvanced) {
   std::atomic<bool> stop{false};
   std::atomic<int> fired{0};

@@ -14,6 +14,7 @@
 #include "nuncio/future/gate.h"
 #include "nuncio/future/shared_future.h"
 #include "nuncio/runtime/internal/local_slot.h"
+#include "nuncio/runtime/internal/stoppable.h"
 #include "nuncio/runtime/worker_pool.h"
 
 namespace nuncio {
@@ -31,36 +32,36 @@ namespace nuncio {
 //
 // Life: start() makes the objects, each on its worker; stop() ends and destroys them there, from the last worker to the
 // first, and is to be called before the pool is stopped and before this is destroyed: without it the destructor breaks
-// the contract, fatally in a debug build; in release what is left of the objects is leaked.
+// the contract, fatally in a debug build; in release what is left of the objects is leaked. WorkerPool::drain() calls
+// it, for all that are started, in reverse order of start(); one that has not stopped by its deadline may be destroyed
+// all the same.
 // Without memory a future fails with ResourceExhausted, or std::bad_alloc is thrown, or is what it fails with.
 //
-// Threads: start() and stop() by one at a time; local() on a worker's; the rest on any, between the two. A thread that
-// runs a dispatcher gets its answers there; for one that runs none, as main() may be, worker 0 sees to it: the futures
-// are on that one's dispatcher, and can be waited for with get(). Cost: local() is a thread-local read and an index;
-// for call(), see nuncio/future/call.h.
+// Threads: start() and stop() by one at a time, of which drain() is one until it is done; local() on a worker's; the
+// rest on any, between the two. A thread that runs a dispatcher gets its answers there; for one that runs none, as
+// main() may be, worker 0 sees to it: the futures are on that one's dispatcher, and can be waited for with get(). Cost:
+// local() is a thread-local read and an index; for call(), see nuncio/future/call.h.
 template <class T>
 class Sharded {
   template <class F>
   using ResultOf = future_internal::ResultOf<std::invoke_result_t<F&, T&>>;
 
 public:
-  Sharded() = default;
+  Sharded() : core_(std::make_shared<Core>()), slot_(core_->slot) {}
   Sharded(const Sharded&) = delete;
   Sharded& operator=(const Sharded&) = delete;
   ~Sharded() {
-    if (!NUNCIO_CONTRACT(!started_, "-", "Sharded::~Sharded",
-                         std::string("destroyed before stop() was done: ") + __PRETTY_FUNCTION__)) {
-      for (std::unique_ptr<Shard>& shard : shards_) {
-        static_cast<void>(shard.release());
-      }
-    }
+    // Where it is refused, the core stays with the pool, and so do the objects.
+    static_cast<void>(NUNCIO_CONTRACT(!core_->started || core_->given_up, "-", "Sharded::~Sharded",
+                                      std::string("destroyed before stop() was done: ") + __PRETTY_FUNCTION__));
   }
 
   // Calls `make(dispatcher, index)` on each worker, at the same time, and keeps what it returns: a std::unique_ptr<T>,
   // or a StatusOr or Future of one. `pool` has to live until stop() is done. When one of them fails, is null, or
   // throws, those that came to be are stopped as by stop(), and the future fails with the failure of the first such
-  // worker; then start() may be called anew. FailedPrecondition when it has been started already. Where the future is
-  // cancelled, some may be there: stop() them.
+  // worker; then start() may be called anew. FailedPrecondition when it has been started already, and when the pool is
+  // being drained. Where the future is cancelled, some may be there: stop() them. Where stop() is called before it is
+  // done, it fails with Cancelled.
   template <class Make>
   Future<void> start(WorkerPool& pool, Make make, std::source_location place = std::source_location::current());
 
@@ -76,7 +77,7 @@ public:
   T* localIfAny() const { return static_cast<T*>(slot_.get()); }
 
   // How many there are; 0 before start() is done, and from stop() on.
-  std::size_t size() const { return open_.load(std::memory_order_acquire) ? shards_.size() : 0; }
+  std::size_t size() const { return core_->open.load(std::memory_order_acquire) ? core_->shards.size() : 0; }
 
   // Calls `f(T&)` on worker `index`, and brings the result here; `f` returns what Future::then() allows. On that worker
   // itself f runs at once, as a continuation of a ready future does. Cancelled before start(), after stop(), and where
@@ -97,38 +98,29 @@ public:
   // it returns awaited; then the calls whose futures are not done; then the object is destroyed. What fails on the way
   // is the result, and stops nothing; objects of workers that have gone are destroyed here. Again, or before start():
   // done at once, or with the first one. Not to be awaited in a call of its own, which it waits for.
-  Future<void> stop(std::source_location place = std::source_location::current());
+  Future<void> stop(std::source_location place = std::source_location::current()) { return core_->stop(place); }
 
 private:
   // Of one worker. All but the dispatcher is its thread's alone, while that is there.
   struct Shard {
-    explicit Shard(Dispatcher& worker) : dispatcher(worker) {}
+    explicit Shard(Dispatcher& worker) : dispatcher(worker), loop(worker) {}
 
     Dispatcher& dispatcher;
+    const LoopRef loop;
     std::unique_ptr<T> object;
     std::optional<Gate> gate;  // of the calls whose futures are not done
+    bool stopped = false;      // what is being made yet goes
   };
   using Shards = std::vector<std::unique_ptr<Shard>>;
+  struct Core;
   template <class F>
   class OnShard;
 
-  template <class Make>
-  Future<void> startAll(Make make);
-  template <class Make>
-  Future<void> startHere(Shard& shard, std::size_t index, Make& make);
-  Future<void> stopAll();
-  Future<void> stopHere(Shard& shard);
   template <class F>
   auto callEach(F f, const std::source_location& place);
-  // Calls `f`, which returns a future, on a thread that runs a dispatcher: on this, or on worker 0's.
-  template <class F>
-  auto onSomeLoop(F f, const std::source_location& place);
 
-  Shards shards_;
-  bool started_ = false;           // and stop() is not done; of who starts and stops
-  std::atomic<bool> open_{false};  // for calls; released when all are there
-  SharedFuture<void> stopped_;
-  runtime_internal::LocalSlot slot_;
+  const std::shared_ptr<Core> core_;  // shared with what is under way, and with the pool while it is started
+  const runtime_internal::LocalSlotNumber slot_;
 };
 
 }  // namespace nuncio

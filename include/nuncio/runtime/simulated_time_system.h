@@ -34,9 +34,10 @@ public:
   // Advances by `duration` (>= 0; no further than the end of time, 292 years from its beginning), stopping at each
   // deadline on the way, and returns when all that is due has run. A dispatcher that runs on another thread fires its
   // timers there and is waited for, and time stands still in its callbacks; one that no thread runs is run here
-  // (RunType::NonBlock), before the first step, at each and after the last. A timer that arms itself again with no
-  // delay, 1,000 times over, is left until the next call, with a warning in the log. Not to be called from a callback,
-  // nor while a callback on another thread waits for the caller.
+  // (RunType::NonBlock), before the first step, at each and after the last, but for one that another thread ran last,
+  // which may be about to shut it down. A timer that arms itself again with no delay, 1,000 times over, is left until
+  // the next call, with a warning in the log. Not to be called from a callback, nor while a callback on another thread
+  // waits for the caller.
   void advanceTimeAndRun(std::chrono::microseconds duration);
 
   // Advances by `duration`, or to `when` (not before now), at once, also in the midst of callbacks, and without running

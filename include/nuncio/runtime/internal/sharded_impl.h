@@ -1,8 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <source_location>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -31,6 +33,43 @@ Try<void> firstFailure(std::vector<Try<U>>& results) {
 }
 
 }  // namespace runtime_internal
+
+// What other threads know of it, and what is under way there: it lives as long as any of that.
+template <class T>
+struct Sharded<T>::Core final : runtime_internal::Stoppable, std::enable_shared_from_this<Core> {
+  ~Core() override { letGo(std::move(shards)); }
+  static void letGo(Shards all) {
+    for (std::unique_ptr<Shard>& shard : all) {
+      if (shard->object != nullptr && !shard->loop->ended()) {  // of a worker that was left behind, and may be in it
+        static_cast<void>(shard.release());
+      }
+    }
+  }
+
+  Future<void> stop(std::source_location place) override;
+  std::string name() const override { return runtime_internal::nameOfTemplate("Sharded", __PRETTY_FUNCTION__); }
+  void giveUp() override { given_up = true; }
+
+  template <class Make>
+  static Future<void> startAll(std::shared_ptr<Core> core, Make make, std::source_location place);
+  template <class Make>
+  Future<void> startHere(Shard& shard, std::size_t index, Make& make);
+  static Future<void> stopAll(std::shared_ptr<Core> core);
+  static Future<void> stopHere(std::shared_ptr<Core> core, std::size_t index);
+  // Calls `f`, which returns a future, on a thread that runs a dispatcher: on this, or on worker 0's.
+  template <class F>
+  auto onSomeLoop(F f, const std::source_location& place);
+
+  Shards shards;
+  std::shared_ptr<runtime_internal::Stoppables> siblings;  // of the pool, while it is started
+  // Released and acquired: by who starts and stops, and by the loop that does so for a thread that has none.
+  std::atomic<bool> started{false};  // and stop() is not done
+  std::atomic<bool> stopping{false};
+  std::atomic<bool> open{false};  // for calls; released when all are there
+  bool given_up = false;          // of who drains
+  SharedFuture<void> stopped;
+  runtime_internal::LocalSlot slot;
+};
 
 // A function of users that is called with the object of a worker, on its thread.
 template <class T>
@@ -63,8 +102,8 @@ private:
 
 template <class T>
 template <class F>
-auto Sharded<T>::onSomeLoop(F f, const std::source_location& place) {
-  Dispatcher& worker = shards_[0]->dispatcher;
+auto Sharded<T>::Core::onSomeLoop(F f, const std::source_location& place) {
+  Dispatcher& worker = shards[0]->dispatcher;
   if (LoopCore::current() != nullptr || !future_internal::alive(worker)) {  // then nothing is to be waited for
     return f();
   }
@@ -74,7 +113,8 @@ auto Sharded<T>::onSomeLoop(F f, const std::source_location& place) {
 template <class T>
 template <class Make>
 Future<void> Sharded<T>::start(WorkerPool& pool, Make make, std::source_location place) {
-  if (started_) {
+  Core& core = *core_;
+  if (core.started.load(std::memory_order_acquire)) {
     return makeFailedFuture<void>(
         absl::FailedPreconditionError("Sharded::start: it has been started; stop() it, and wait for that, first"),
         place);
@@ -83,84 +123,111 @@ Future<void> Sharded<T>::start(WorkerPool& pool, Make make, std::source_location
   for (std::size_t i = 0; i < pool.size(); ++i) {
     shards.push_back(std::make_unique<Shard>(pool.dispatcher(i)));
   }
-  shards_ = std::move(shards);
-  started_ = true;
-  stopped_ = {};
-  return onSomeLoop([this, make = std::move(make)]() mutable { return startAll(std::move(make)); }, place);
+  std::shared_ptr<runtime_internal::Stoppables> siblings = pool.stoppables();
+  if (!siblings->add(core_)) {
+    return makeFailedFuture<void>(absl::FailedPreconditionError("Sharded::start: the pool is being drained"), place);
+  }
+  Core::letGo(std::exchange(core.shards, std::move(shards)));
+  core.siblings = std::move(siblings);
+  core.stopped = {};
+  core.given_up = false;
+  core.stopping.store(false, std::memory_order_release);
+  core.started.store(true, std::memory_order_release);
+  return core.onSomeLoop([core = core_, make = std::move(make),
+                          place]() mutable { return Core::startAll(std::move(core), std::move(make), place); },
+                         place);
 }
 
 // The workers use `make`, in the frame, which stays until all of them have answered.
 template <class T>
 template <class Make>
-Future<void> Sharded<T>::startAll(Make make) {
+Future<void> Sharded<T>::Core::startAll(std::shared_ptr<Core> core, Make make, std::source_location place) {
   std::vector<Future<void>> starts;
-  starts.reserve(shards_.size());
-  for (std::size_t i = 0; i < shards_.size(); ++i) {
+  starts.reserve(core->shards.size());
+  for (std::size_t i = 0; i < core->shards.size(); ++i) {
+    Shard& shard = *core->shards[i];
     starts.push_back(
-        nuncio::call(shards_[i]->dispatcher, [this, i, &make] { return startHere(*shards_[i], i, make); }));
+        nuncio::call(shard.dispatcher, [&core, &shard, i, &make] { return core->startHere(shard, i, make); }));
   }
   std::vector<Try<void>> results = co_await collectAll(std::move(starts));
   Try<void> failure = runtime_internal::firstFailure(results);
+  if (core->stopping.load(std::memory_order_acquire)) {
+    failure = future_internal::failed<void>(future_internal::Reason::Cancelled);
+  } else if (failure.failed()) {
+    Future<void> stopped = core->stop(place);
+    static_cast<void>(co_await asTry(std::move(stopped)));  // the first failure is the result
+  }
   if (failure.failed()) {
-    static_cast<void>(co_await asTry(stopAll()));  // the first failure is the result
     co_await Future<void>(std::move(failure));
   }
-  open_.store(true, std::memory_order_release);
+  core->open.store(true, std::memory_order_release);
 }
 
 template <class T>
 template <class Make>
-Future<void> Sharded<T>::startHere(Shard& shard, std::size_t index, Make& make) {
+Future<void> Sharded<T>::Core::startHere(Shard& shard, std::size_t index, Make& make) {
   return makeReadyFuture()
       .then([&] { return make(shard.dispatcher, index); })
-      .then([this, &shard](std::unique_ptr<T> made) {
+      .then([this, &shard](std::unique_ptr<T> made) -> absl::Status {
         if (made == nullptr) {
           return absl::InvalidArgumentError(
               absl::StrCat("Sharded::start: make returned null on ", shard.dispatcher.name()));
         }
+        if (shard.stopped) {
+          return absl::CancelledError("Sharded::start: stop() was called meanwhile");
+        }
         shard.gate.emplace(shard.dispatcher);
-        slot_.set(made.get());
+        slot.set(made.get());
         shard.object = std::move(made);
         return absl::OkStatus();
       });
 }
 
 template <class T>
-Future<void> Sharded<T>::stop(std::source_location place) {
-  open_.store(false, std::memory_order_release);
-  if (!started_) {
+Future<void> Sharded<T>::Core::stop(std::source_location place) {
+  open.store(false, std::memory_order_release);
+  if (!started.load(std::memory_order_acquire)) {
     return makeReadyFuture(place);
   }
-  if (!stopped_.valid()) {
-    stopped_ = share(onSomeLoop([this] { return stopAll(); }, place));
+  // One whose loop was shut down in the midst of it has not stopped.
+  if (!stopped.valid() || (stopped.isReady() && started.load(std::memory_order_acquire))) {
+    stopping.store(true, std::memory_order_release);
+    stopped = share(onSomeLoop([core = this->shared_from_this()] { return stopAll(core); }, place));
   }
-  return stopped_.future();
+  return stopped.future();
 }
 
 template <class T>
-Future<void> Sharded<T>::stopAll() {
+Future<void> Sharded<T>::Core::stopAll(std::shared_ptr<Core> core) {
   auto failure = Try<void>(Unit());
-  for (std::size_t i = shards_.size(); i-- > 0;) {
+  for (std::size_t i = core->shards.size(); i-- > 0;) {
     auto result = future_internal::failed<void>(future_internal::Reason::LoopGone);
-    if (Dispatcher& worker = shards_[i]->dispatcher; future_internal::alive(worker)) {
-      Future<void> stopping = nuncio::call(worker, [this, i] { return stopHere(*shards_[i]); });
+    if (Dispatcher& worker = core->shards[i]->dispatcher; future_internal::alive(worker)) {
+      Future<void> stopping = nuncio::call(worker, [core, i] { return stopHere(core, i); });
       result = co_await asTry(std::move(stopping));
     }
     if (result.failed() && !failure.failed()) {
       failure = std::move(result);
     }
   }
-  // What is there still is of workers that have gone.
-  for (const std::unique_ptr<Shard>& shard : shards_) {
-    shard->object.reset();
-    shard->gate.reset();
+  // What is there still is of workers that have gone. One that is about to go may use its object yet: that goes with
+  // the core.
+  for (const std::unique_ptr<Shard>& shard : core->shards) {
+    if (shard->loop->ended()) {
+      shard->object.reset();
+      shard->gate.reset();
+    }
   }
-  started_ = false;
+  const std::shared_ptr<runtime_internal::Stoppables> siblings = std::move(core->siblings);
+  siblings->remove(*core);
+  core->started.store(false, std::memory_order_release);
   co_await Future<void>(std::move(failure));
 }
 
 template <class T>
-Future<void> Sharded<T>::stopHere(Shard& shard) {
+Future<void> Sharded<T>::Core::stopHere(std::shared_ptr<Core> core, std::size_t index) {
+  Shard& shard = *core->shards[index];
+  shard.stopped = true;
   if (shard.object == nullptr) {
     co_return;
   }
@@ -171,7 +238,7 @@ Future<void> Sharded<T>::stopHere(Shard& shard) {
     stopped = co_await asTry(std::move(stopping));
   }
   co_await std::move(left);
-  slot_.set(nullptr);
+  core->slot.set(nullptr);
   shard.object.reset();
   shard.gate.reset();
   co_await Future<void>(std::move(stopped));
@@ -181,14 +248,14 @@ template <class T>
 template <class F>
 Future<typename Sharded<T>::template ResultOf<F>> Sharded<T>::call(std::size_t index, F f, std::source_location place) {
   using U = ResultOf<F>;
-  if (!open_.load(std::memory_order_acquire)) {
+  if (!core_->open.load(std::memory_order_acquire)) {
     return Future<U>(future_internal::failed<U>(future_internal::Reason::Cancelled), place);
   }
-  if (index >= shards_.size()) {
+  if (index >= core_->shards.size()) {
     return makeFailedFuture<U>(
-        absl::OutOfRangeError(absl::StrCat("Sharded::call: index ", index, " of ", shards_.size())), place);
+        absl::OutOfRangeError(absl::StrCat("Sharded::call: index ", index, " of ", core_->shards.size())), place);
   }
-  Shard& shard = *shards_[index];
+  Shard& shard = *core_->shards[index];
   if (!future_internal::alive(shard.dispatcher)) {
     return Future<U>(future_internal::failed<U>(future_internal::Reason::LoopGone), place);
   }
@@ -197,7 +264,7 @@ Future<typename Sharded<T>::template ResultOf<F>> Sharded<T>::call(std::size_t i
   if (here != nullptr && here == &shard.dispatcher.loop()) {
     return future_internal::readyOn(here, Try<void>(Unit()), place).then(std::move(on_shard), place);
   }
-  return onSomeLoop(
+  return core_->onSomeLoop(
       [&shard, place, on_shard = std::move(on_shard)]() mutable {
         return nuncio::call(shard.dispatcher, std::move(on_shard), place);
       },
@@ -212,11 +279,11 @@ auto Sharded<T>::callEach(F f, const std::source_location& place) {
     return Future<std::vector<Try<U>>>(future_internal::failed<std::vector<Try<U>>>(future_internal::Reason::Cancelled),
                                        place);
   }
-  return onSomeLoop(
+  return core_->onSomeLoop(
       [this, place, f = std::make_shared<F>(std::move(f))] {
         std::vector<Future<U>> calls;
-        calls.reserve(shards_.size());
-        for (std::size_t i = 0; i < shards_.size(); ++i) {
+        calls.reserve(core_->shards.size());
+        for (std::size_t i = 0; i < core_->shards.size(); ++i) {
           calls.push_back(call(i, [f](T& object) { return (*f)(object); }, place));
         }
         return collectAll(std::move(calls), place);

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace nuncio {
+
+// What came of WorkerPool::drain().
+struct DrainReport {
+  // All have left, stopped and ended in time.
+  bool ok() const { return still_inside.empty() && still_stopping.empty() && blocked_workers.empty(); }
+  // For people: "drained in 12 ms", or what was not in time, in as many lines as it takes.
+  std::string toString() const;
+
+  std::chrono::nanoseconds waited{0};  // from the call on, in the time of the dispatcher that drained
+
+  // What was not in time:
+  // Who was inside of a gate, "connections on worker_2: entered at server.cc:40 in ...", and in further lines what it
+  // waited for. See Gate::whoIsInside().
+  std::vector<std::string> still_inside;
+  // What was being stopped, or waited for its turn: "Sharded<Cache>".
+  std::vector<std::string> still_stopping;
+  // Workers that did not answer, "worker_1, in CALLBACK", where the name of the callback is known.
+  std::vector<std::string> blocked_workers;
+
+  // What failed when it was stopped, "Sharded<Cache>: UNAVAILABLE: ...". Nothing was late for that.
+  std::vector<std::string> failures;
+};
+
+}  // namespace nuncio
