@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <netinet/tcp.h>
 #include <string>
@@ -34,6 +35,7 @@
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/common/logging.h"
 #include "nuncio/event/dispatcher.h"
+#include "nuncio/event/loop_trace.h"
 #include "nuncio/runtime/worker_pool.h"
 
 ABSL_FLAG(std::string, address, "127.0.0.1", "IPv4 address to listen on; 0.0.0.0 for all");
@@ -42,6 +44,7 @@ ABSL_FLAG(uint16_t, workers, 0, "threads; 0 is one for each CPU");
 ABSL_FLAG(uint32_t, max_buffer, 64 * 1024, "bytes kept for a client that does not read, at least 1");
 ABSL_FLAG(absl::Duration, idle_timeout, absl::Minutes(1), "a client that neither sends nor reads is closed after this");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(5), "how long SIGINT and SIGTERM wait for clients to finish");
+ABSL_FLAG(std::string, trace, "", "file for a picture of the last moments before the stop, for https://ui.perfetto.dev");
 ABSL_FLAG(std::string, log_level, "warning", "of the library: trace, debug, info, warning, error, critical or off");
 
 namespace echo_server {
@@ -97,6 +100,10 @@ public:
     }
     pool_->stop();
     main_->run(nuncio::RunType::NonBlock);  // the workers' last reports
+    if (const std::string file = absl::GetFlag(FLAGS_trace); !file.empty()) {
+      trace_.stop();
+      std::ofstream(file) << trace_.chromeJson();
+    }
     absl::PrintF("stopped; ");
     print();
   }
@@ -116,6 +123,9 @@ private:
       nuncio::FileDescriptor listener = orDie(createListener(address, i == 0));
       workers_.push_back(std::make_unique<Worker>(pool_->dispatcher(i), limits, std::move(listener), report));
     }
+    if (!absl::GetFlag(FLAGS_trace).empty()) {
+      traceAll();
+    }
     for (const auto& worker : workers_) {
       worker->dispatcher().post([worker = worker.get()] {
         if (absl::Status status = worker->start(); !status.ok()) {
@@ -127,6 +137,17 @@ private:
     absl::PrintF("listening on %s:%d with %d workers; stop with Ctrl-C\n", host, ntohs(address.sin_port),
                  pool_->size());
     absl::PrintF("try: printf 'hello\\n' | nc -q1 %s %d\n", host, ntohs(address.sin_port));
+  }
+
+  void traceAll() {
+    for (const auto& worker : workers_) {
+      if (absl::Status status = trace_.add(worker->dispatcher()); !status.ok()) {
+        die(status);
+      }
+    }
+    if (absl::Status status = trace_.add(*main_); !status.ok()) {
+      die(status);
+    }
   }
 
   void drain() {
@@ -179,6 +200,7 @@ private:
   std::vector<std::unique_ptr<Worker>> workers_;
   const std::unique_ptr<nuncio::WorkerPool> pool_ =
       orDie(nuncio::WorkerPool::create({.threads = absl::GetFlag(FLAGS_workers)}));
+  nuncio::LoopTrace trace_;
 };
 
 absl::Status checkFlags() {

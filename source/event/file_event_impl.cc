@@ -277,7 +277,11 @@ void FileEventImpl::deliver(uint32_t events) {
   if (closedOnly() && !edge_ && hungUp(fd_)) {
     activate(FileReadyType::Closed);  // again in each iteration, as level-triggered events are
   }
-  loop_->callOwned("file event", *this, events);
+  if (own_) {
+    loop_->callUnseen("file event", *this, events);
+  } else {
+    loop_->callOwned("file event", *this, events);
+  }
 }
 
 }  // namespace nuncio

@@ -195,8 +195,13 @@ public:
     if (handle.cb_ == nullptr) {
       return;  // refused at creation
     }
-    const CallScope<Handle> running(*this, handle);
     const CallbackScope seen(*this, CallbackId::ofCallable(*handle.cb_.operations()));
+    callUnseen(kind, handle, args...);
+  }
+  // For handles of the loop's own, which are nobody's callbacks.
+  template <class Handle, class... Args>
+  void callUnseen(const char* kind, Handle& handle, Args... args) {
+    const CallScope<Handle> running(*this, handle);
     call(kind, handle.cb_, args...);
   }
   // For the constructor of a handle: counts it.

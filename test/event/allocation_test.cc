@@ -15,6 +15,7 @@
 
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/internal/loop_core.h"
+#include "nuncio/event/loop_trace.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "test/test_support/count_allocations.h"
 #include "test/test_support/descriptors.h"
@@ -49,6 +50,18 @@ TEST_F(AllocationTest, NoneForAPostWithASmallCapture) {
               dispatcher_->run(RunType::NonBlock);
             }));
   EXPECT_EQ((kWarmUpRounds + 1) * 1000, calls_);
+}
+
+TEST_F(AllocationTest, NoneWhileItIsTracedAndCountsEverything) {
+  const DispatcherPtr dispatcher = createDispatcher({.figures = FigureDetail::Callbacks});
+  LoopTrace trace;
+  ASSERT_TRUE(trace.add(*dispatcher).ok());
+  EXPECT_EQ(0, allocationsOf([&] {
+              for (int i = 0; i < 1000; ++i) {
+                dispatcher->post([this] { ++calls_; });
+              }
+              dispatcher->run(RunType::NonBlock);
+            }));
 }
 
 TEST_F(AllocationTest, NoneForAPostWithACaptureOf48Bytes) {

@@ -29,6 +29,7 @@
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/lifetime_guard.h"
 #include "nuncio/event/loop_figures.h"
+#include "nuncio/event/loop_trace.h"
 #include "nuncio/event/periodic_timer.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "nuncio/runtime/worker_pool.h"
@@ -220,6 +221,16 @@ std::vector<Operation> creating() {
        [](World&) {
          SimulatedTimeSystem made;
          return End::Done;
+       },
+       true},
+      {"createDispatcherWithFigures",
+       [](World&) { return endOf(tryCreateDispatcher({.figures = FigureDetail::Callbacks}).status()); }},
+      {"figures", [](World& world) { return endOf(!world.dispatcher->figures().dispatcher.empty()); }, true},
+      {"LoopTrace",
+       [](World& world) {
+         LoopTrace trace(/*records=*/16);
+         const absl::Status added = trace.add(*world.dispatcher);
+         return added.ok() ? endOf(!trace.chromeJson().empty()) : endOf(added);
        },
        true},
       {"prometheusText", [](World&) { return endOf(!textOfFigures(prometheusText).empty()); }, true},

@@ -271,8 +271,7 @@ TEST(TraceRingTest, IsReadWhileItIsWritten) {
       ring.add({.kind = TraceRing::Kind::Callback, .begin = n, .end = n, .id = n, .flow = n});
     }
   });
-  uint64_t seen = 0;
-  for (int round = 0; round < 20'000; ++round) {
+  for (uint64_t seen = 0; seen < 100'000;) {
     uint64_t expected = UINT64_MAX;
     for (const TraceRing::Record& record : ring.read(/*from=*/0, UINT64_MAX)) {
       ASSERT_TRUE(record.begin == record.end && record.end == record.id && record.id == record.flow) << record.begin;
@@ -283,7 +282,6 @@ TEST(TraceRingTest, IsReadWhileItIsWritten) {
   }
   stop = true;
   writer.join();
-  EXPECT_GT(seen, 0U);
 }
 
 }  // namespace
