@@ -71,14 +71,17 @@ private:
   const MonotonicTime end_;
   std::vector<Answer> answers_;
   std::vector<bool> blocked_;
-  std::shared_ptr<Stoppable> stopping_;  // and was not in time
+  std::shared_ptr<Stoppable> stopping_;  // what was not in time
   DrainReport report_;
 };
 
 // Whether all of it is done within `limit`, and has not failed. What is not is asked to stop, and left alone.
 Future<bool> inTime(Future<void> future, nanoseconds limit) {
   Future<void> limited = within(abandon(std::move(future)), limit);
-  const Try<void> result = co_await asTry(std::move(limited));
+  Try<void> result = co_await asTry(std::move(limited));
+  if (result.failed() && !absl::IsDeadlineExceeded(result.status())) {
+    co_await Future<void>(std::move(result));
+  }
   co_return result.hasValue();
 }
 
@@ -153,14 +156,16 @@ Future<void> Drain::closeGates(const std::shared_ptr<Drain>& drain) {
 
 // Whether all has stopped in time.
 Future<bool> Drain::stopAll(std::shared_ptr<Drain> drain) {
-  while (std::shared_ptr<Stoppable> last = drain->workers_->stoppables()->takeLast()) {
+  Stoppables& stoppables = *drain->workers_->stoppables();
+  while (const std::shared_ptr<Stoppable> last = stoppables.last()) {
     Future<bool> stopped = inTime(drain->stop(*last), drain->left());
     const bool in_time = co_await std::move(stopped);
     if (!in_time) {
       drain->report_.still_stopping.push_back(last->name());
-      drain->stopping_ = std::move(last);
+      drain->stopping_ = last;
       co_return false;
     }
+    stoppables.remove(*last);
   }
   co_return true;
 }
@@ -201,18 +206,23 @@ Future<void> Drain::whenEnded() {
 
 // What is left, when all loops have been shut down, and so nothing uses it any more.
 Future<void> Drain::destroyTheRest(std::shared_ptr<Drain> drain) {
-  std::shared_ptr<Stoppable>& stopping = drain->stopping_;
-  while (stopping != nullptr || (stopping = drain->workers_->stoppables()->takeLast()) != nullptr) {
-    Future<void> stopped = stopping->stop(drain->place_).via(drain->home_);
+  Stoppables& stoppables = *drain->workers_->stoppables();
+  // The first one may have come to its end meanwhile, and not be among them.
+  std::shared_ptr<Stoppable> next = drain->stopping_ != nullptr ? drain->stopping_ : stoppables.last();
+  for (; next != nullptr; next = stoppables.last()) {
+    Future<void> stopped = next->stop(drain->place_).via(drain->home_);
     static_cast<void>(co_await asTry(std::move(stopped)));
-    stopping = nullptr;
+    next->destroyRest();
+    stoppables.remove(*next);
   }
 }
 
 void Drain::giveUpTheRest() {
-  while (stopping_ != nullptr || (stopping_ = workers_->stoppables()->takeLast()) != nullptr) {
-    stopping_->giveUp();
-    workers_->keep(std::move(stopping_));
+  Stoppables& stoppables = *workers_->stoppables();
+  while (std::shared_ptr<Stoppable> last = stoppables.last()) {
+    last->giveUp();
+    stoppables.remove(*last);
+    workers_->keep(std::move(last));
   }
 }
 

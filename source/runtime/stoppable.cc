@@ -42,14 +42,9 @@ public:
     const MutexLock guard(lock_);
     closed_ = true;
   }
-  std::shared_ptr<Stoppable> takeLast() override {
+  std::shared_ptr<Stoppable> last() override {
     const MutexLock guard(lock_);
-    if (all_.empty()) {
-      return nullptr;
-    }
-    std::shared_ptr<Stoppable> last = std::move(all_.back());
-    all_.pop_back();
-    return last;
+    return all_.empty() ? nullptr : all_.back();
   }
 
 private:

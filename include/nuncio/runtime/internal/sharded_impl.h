@@ -49,6 +49,14 @@ struct Sharded<T>::Core final : runtime_internal::Stoppable, std::enable_shared_
   Future<void> stop(std::source_location place) override;
   std::string name() const override { return runtime_internal::nameOfTemplate("Sharded", __PRETTY_FUNCTION__); }
   void giveUp() override { given_up = true; }
+  void destroyRest() override {
+    for (const std::unique_ptr<Shard>& shard : shards) {
+      if (shard->loop->ended()) {
+        shard->object.reset();
+        shard->gate.reset();
+      }
+    }
+  }
 
   template <class Make>
   static Future<void> startAll(std::shared_ptr<Core> core, Make make, std::source_location place);
@@ -211,13 +219,8 @@ Future<void> Sharded<T>::Core::stopAll(std::shared_ptr<Core> core) {
     }
   }
   // What is there still is of workers that have gone. One that is about to go may use its object yet: that goes with
-  // the core.
-  for (const std::unique_ptr<Shard>& shard : core->shards) {
-    if (shard->loop->ended()) {
-      shard->object.reset();
-      shard->gate.reset();
-    }
-  }
+  // the core, at the latest.
+  core->destroyRest();
   const std::shared_ptr<runtime_internal::Stoppables> siblings = std::move(core->siblings);
   siblings->remove(*core);
   core->started.store(false, std::memory_order_release);

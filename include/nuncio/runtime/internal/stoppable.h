@@ -20,6 +20,8 @@ public:
 
   // Done when it has stopped. On the thread that drains; again, or when its owner has called it: the same future.
   virtual Future<void> stop(std::source_location place) = 0;
+  // Destroys what is left of workers whose loops have ended. On the thread that drains, when stop() is done.
+  virtual void destroyRest() = 0;
   // For the report.
   virtual std::string name() const = 0;
   // It has not stopped in time, and may never: its owner may go without that.
@@ -42,8 +44,8 @@ public:
   virtual void remove(const Stoppable& stoppable) = 0;
   // From now on none is added.
   virtual void close() = 0;
-  // The last one, which is not among them any more; null when there is none.
-  virtual std::shared_ptr<Stoppable> takeLast() = 0;
+  // The last one; null when there is none.
+  virtual std::shared_ptr<Stoppable> last() = 0;
 };
 
 // "Sharded<Cache>": what `function`, the name of a function of a template (__PRETTY_FUNCTION__) whose first parameter
