@@ -4,7 +4,6 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstddef>
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -22,10 +21,6 @@ constexpr uint64_t kTicksUnmeasured = uint64_t{1} << 11;
 constexpr uint64_t kTicksMeasured = uint64_t{1} << 21;
 constexpr uint64_t kMeasureNanoseconds = 10'000'000;
 constexpr int kReadAttempts = 4;
-
-uint64_t steadyNanoseconds() {
-  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
-}
 
 #ifdef __x86_64__
 uint64_t readCounter() { return __builtin_ia32_rdtsc(); }

@@ -1,8 +1,13 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 
 namespace nuncio {
+
+inline uint64_t steadyNanoseconds() {
+  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+}
 
 // FastClock: the time of steady_clock, for the deadlines of timers, at the price of one instruction.
 //

@@ -1,7 +1,6 @@
 #include "nuncio/event/loop_trace.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <new>
 #include <unordered_map>
@@ -12,15 +11,12 @@
 #include "nlohmann/json.hpp"
 
 #include "source/common/errno_status.h"
+#include "source/event/fast_clock.h"
 #include "source/event/loop.h"
 #include "source/event/trace_ring.h"
 
 namespace nuncio {
 namespace {
-
-uint64_t steadyNanoseconds() {
-  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
-}
 
 // Two clocks at one moment, as nearly as can be.
 struct Moment {

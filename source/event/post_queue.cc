@@ -1,7 +1,6 @@
 #include "source/event/post_queue.h"
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <new>
 #include <pthread.h>
@@ -15,6 +14,7 @@
 #include "nuncio/common/logging.h"
 #include "nuncio/event/keep_running.h"
 #include "nuncio/event/post_handle.h"
+#include "source/event/fast_clock.h"
 #include "source/event/loop.h"
 
 namespace nuncio {
@@ -33,10 +33,6 @@ void prefetchForWriting([[maybe_unused]] void* memory) {
 #endif
 }
 constexpr std::size_t kPrefetchBytes = 256;
-
-uint64_t steadyNanoseconds() {
-  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
-}
 
 void freeAll(PostQueue::Chunk* chunk) {
   while (chunk != nullptr) {
