@@ -97,7 +97,8 @@ public:
   // From the last worker to the first: calls are refused; `T::stop()`, where there is one, is called, and a future that
   // it returns awaited; then the calls whose futures are not done; then the object is destroyed. What fails on the way
   // is the result, and stops nothing; objects of workers that have gone are destroyed here. Again, or before start():
-  // done at once, or with the first one. Not to be awaited in a call of its own, which it waits for.
+  // done at once, or with the first one. Not to be awaited in a call of its own, which it waits for. Where there was no
+  // memory to ask a worker, or the loop that called was shut down meanwhile, it has not stopped: to be called again.
   Future<void> stop(std::source_location place = std::source_location::current()) { return core_->stop(place); }
 
 private:

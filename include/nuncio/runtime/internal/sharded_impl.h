@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "nuncio/future/call.h"
 #include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
+#include "nuncio/future/promise.h"
 #include "nuncio/future/submit.h"
 #include "nuncio/runtime/sharded.h"
 
@@ -56,6 +58,13 @@ struct Sharded<T>::Core final : runtime_internal::Stoppable, std::enable_shared_
         shard->gate.reset();
       }
     }
+  }
+
+  // Of workers that are there, which there was no memory to ask. When all have answered.
+  bool anyLeft() const {
+    return std::any_of(shards.begin(), shards.end(), [](const std::unique_ptr<Shard>& shard) {
+      return shard->object != nullptr && future_internal::alive(shard->dispatcher);
+    });
   }
 
   template <class Make>
@@ -197,12 +206,25 @@ Future<void> Sharded<T>::Core::stop(std::source_location place) {
   if (!started.load(std::memory_order_acquire)) {
     return makeReadyFuture(place);
   }
-  // One whose loop was shut down in the midst of it has not stopped.
+  // One whose loop was shut down in the midst of it, or that lacked memory, has not stopped.
   if (!stopped.valid() || (stopped.isReady() && started.load(std::memory_order_acquire))) {
+    LoopCore* const here = LoopCore::current();
+    Dispatcher& home = here != nullptr ? *here->dispatcher() : shards[0]->dispatcher;
+    if (!future_internal::alive(home)) {  // so nothing is to be waited for
+      stopped = share(stopAll(this->shared_from_this()), place);
+      return stopped.future(place);
+    }
+    // First there is room for the result, so that never a second one is under way.
+    auto [promise, future] = makePromise<void>(home, place);
+    const SharedFuture<void> result(std::move(future), place);
+    if (!result.valid() || result.isReady()) {
+      return result.future(place);
+    }
+    stopped = result;
     stopping.store(true, std::memory_order_release);
-    stopped = share(onSomeLoop([core = this->shared_from_this()] { return stopAll(core); }, place));
+    onSomeLoop([core = this->shared_from_this()] { return stopAll(core); }, place).forwardTo(std::move(promise));
   }
-  return stopped.future();
+  return stopped.future(place);
 }
 
 template <class T>
@@ -221,9 +243,11 @@ Future<void> Sharded<T>::Core::stopAll(std::shared_ptr<Core> core) {
   // What is there still is of workers that have gone. One that is about to go may use its object yet: that goes with
   // the core, at the latest.
   core->destroyRest();
-  const std::shared_ptr<runtime_internal::Stoppables> siblings = std::move(core->siblings);
-  siblings->remove(*core);
-  core->started.store(false, std::memory_order_release);
+  if (!core->anyLeft()) {
+    const std::shared_ptr<runtime_internal::Stoppables> siblings = std::move(core->siblings);
+    siblings->remove(*core);
+    core->started.store(false, std::memory_order_release);
+  }
   co_await Future<void>(std::move(failure));
 }
 
