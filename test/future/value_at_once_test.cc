@@ -363,7 +363,7 @@ TEST_F(ValueAtOnceTest, AShutDownDispatcherDoesNotContinueAJoinThatHasAll) {
   EXPECT_TRUE(notes_.empty());
 }
 
-// The destructor of what was posted runs while the dispatcher shuts down, and before what is pending is abandoned.
+// The destructor runs while the dispatcher shuts down, and before what is pending is abandoned.
 TEST_F(ValueAtOnceTest, ValuesThatAreSetWhileTheDispatcherShutsDownAreNotTaken) {
   Inputs<int> inputs(*dispatcher_, 2);
   Future<std::vector<int>> all = collect(std::move(inputs.futures));
@@ -371,10 +371,14 @@ TEST_F(ValueAtOnceTest, ValuesThatAreSetWhileTheDispatcherShutsDownAreNotTaken) 
   Promise<int> a;
   Promise<int> b;
   Future<int> coroutine = sum(*dispatcher_, a.future(*dispatcher_), b.future(*dispatcher_));
-  dispatcher_->post([last = OnDestroy([&] {
-                       inputs.promises[1].setValue(1);
-                       a.setValue(1);
-                     })] {});
+  struct Deferred final : DeferredDeletable {
+    explicit Deferred(std::function<void()> f) : last(std::move(f)) {}
+    OnDestroy last;
+  };
+  dispatcher_->deferredDelete(std::make_unique<Deferred>([&] {
+    inputs.promises[1].setValue(1);
+    a.setValue(1);
+  }));
   dispatcher_->shutdown();
   EXPECT_EQ(codeOf(all), absl::StatusCode::kCancelled);
   EXPECT_EQ(codeOf(coroutine), absl::StatusCode::kCancelled);
