@@ -58,6 +58,24 @@ Node* findCircle(LinkedList<Task>& waiting) noexcept {
   return in_circle;
 }
 
+// Begins a small block, of which `size` bytes are the first node's.
+void* nodeMemory(void* memory, LoopCore* loop, uint32_t size) noexcept {
+  ::new (memory) Block{loop, nullptr, BlockPool::kSmallBytes, kBlockHeader + size, 1};
+  return static_cast<std::byte*>(memory) + kBlockHeader;
+}
+
+// A function of its own, so that who takes a block from the pool saves no registers for it.
+[[gnu::noinline]] void* allocateFirstFromSystem(LoopCore* loop, uint32_t size) noexcept {
+  void* const memory = std::malloc(BlockPool::kSmallBytes);
+  if (memory == nullptr) {
+    return nullptr;
+  }
+  if (loop != nullptr) {
+    loop->retain();
+  }
+  return nodeMemory(memory, loop, size);
+}
+
 }  // namespace
 
 void Node::free() noexcept {
@@ -86,15 +104,12 @@ void freeBlock(Block& block) noexcept {
     }
     return;
   }
-  const uint32_t pooled_size = !loop->closing() ? block.size : 0;
-  if (pooled_size == BlockPool::kSmallBytes) {
-    loop->blocks().freeSmall(&block);
-  } else if (pooled_size == BlockPool::kLargeBytes) {
-    loop->blocks().freeLarge(&block);
+  if (!loop->closing()) [[likely]] {
+    recycleBlock(block, block.size);
   } else {
     std::free(&block);
+    loop->releaseHere();
   }
-  loop->releaseHere();
 }
 
 // A block holds what a chain adds to it, one node after the other, as long as there is room and the loop's own thread
@@ -134,6 +149,21 @@ void* allocateNode(Node* neighbour, LoopCore* loop, uint32_t size, uint16_t* off
   *offset = kBlockHeader;
   ::new (memory) Block{loop, nullptr, block_size, kBlockHeader + size, 1};
   return static_cast<std::byte*>(memory) + kBlockHeader;
+}
+
+void* allocateFirst(LoopCore* loop, uint32_t size) noexcept {
+  LoopCore* const pool = loop == nullptr ? LoopCore::current() : loop;
+  if (pool == nullptr || (loop != nullptr && (!loop->onLoopThread() || loop->closing()))) [[unlikely]] {
+    return allocateFirstFromSystem(loop, size);
+  }
+  void* const memory = pool->blocks().reuseSmall();
+  if (memory == nullptr) [[unlikely]] {
+    return allocateFirstFromSystem(loop, size);
+  }
+  if (loop != nullptr) {
+    loop->retainHere();
+  }
+  return nodeMemory(memory, loop, size);
 }
 
 void giveBackNode(void* memory, uint16_t offset) noexcept {

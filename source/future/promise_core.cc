@@ -55,6 +55,12 @@ void callHandler(PromiseCoreBase::CancelHandler& handler, const Failure* reason)
 
 }  // namespace
 
+void PromiseCoreBase::leaveTogetherSlow() noexcept {
+  const std::unique_ptr<CancelHandler> handler(takeCancelHandler());  // destroyed last, as in settleHere()
+  Block& block = blockOf(node());
+  recycleBlock(block, block.size);
+}
+
 bool PromiseCoreBase::settle() noexcept {
   const PromiseState::Seen before = state_.settle();
   if (before.late()) {

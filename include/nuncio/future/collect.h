@@ -28,6 +28,9 @@
 // Futures of several dispatchers are brought to that of the first one that has any. What is ready already counts first,
 // in input order.
 //
+// Where all values move trivially, as numbers and pointers do, collect() and collectAll() are ready as soon as the last
+// one is set on the dispatcher's thread; otherwise, when the task that takes the last result has run.
+//
 // Threads: as Future's methods. Cost: three allocations, however many inputs; one for a given number of arguments.
 namespace nuncio {
 

@@ -41,7 +41,9 @@ public:
   }
   Promise& operator=(Promise&& other) noexcept {
     if (this != &other) {
-      breakPromise();
+      if (core_.load(std::memory_order_relaxed) != nullptr || future_ != nullptr) [[unlikely]] {
+        breakPromise();
+      }
       core_.store(other.core_.load(std::memory_order_relaxed), std::memory_order_relaxed);
       other.core_.store(nullptr, std::memory_order_relaxed);
       future_ = std::exchange(other.future_, nullptr);

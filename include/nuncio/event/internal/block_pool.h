@@ -25,6 +25,8 @@ public:
   // Null without memory.
   void* allocateSmall() { return small_.take(kSmallBytes); }
   void* allocateLarge() { return large_.take(kLargeBytes); }
+  // Null when it would come from malloc.
+  void* reuseSmall() { return small_.reuse(); }
   void freeSmall(void* block) { small_.give(block); }
   void freeLarge(void* block) { large_.give(block); }
 
@@ -32,8 +34,12 @@ private:
   class FreeList {
   public:
     void* take(std::size_t bytes) {
+      void* const block = reuse();
+      return block != nullptr ? block : std::malloc(bytes);
+    }
+    void* reuse() {
       if (first_ == nullptr) {
-        return std::malloc(bytes);
+        return nullptr;
       }
       --count_;
       return std::exchange(first_, first_->next);

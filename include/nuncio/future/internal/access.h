@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <source_location>
 #include <utility>
 
@@ -56,9 +57,25 @@ struct Access {
   static void takeIfDone(Future<T>& future) {
     future.takeIfDone();
   }
+  // Whether it is pending on `loop`, and that is this thread's.
+  template <class T>
+  static bool waitsHere(const Future<T>& future, const LoopCore* loop) {
+    return loop != nullptr && loop->onLoopThread() && future.pending() && future.node()->loop_ == loop &&
+           !future.node()->has(kDone);
+  }
   template <class T>
   static Try<T> takeResult(Future<T>& future) {
     return future.takeReady();
+  }
+  // Of one that is no future.
+  template <class T>
+  static void makeReady(Future<T>& future, Stored<T>&& value) noexcept {
+    std::construct_at(&future.result_, std::move(value));
+  }
+  // Null when it has none.
+  template <class T>
+  static Stored<T>* readyValue(Future<T>& future) noexcept {
+    return future.result_.hasValue() ? std::addressof(*future.result_) : nullptr;
   }
   template <class T>
   static Future<T> future(ResultNode<T>* node) {
@@ -137,16 +154,25 @@ Node* SettlePromise<T>::consumer() const noexcept {
   return Access::boundNode(promise);
 }
 
-// The future of the promise of `core`, which has none yet, on `loop`. `shared`: see bind().
+// The future of the promise of `core`, which has none yet, on `loop`, whose thread this is not.
 template <class T>
-[[gnu::always_inline]] inline Future<T> bound(PromiseCore<T>& core, LoopCore& loop, bool shared) {
-  if (core.bind(loop, shared)) [[likely]] {
+[[gnu::noinline]] Future<T> boundElsewhere(PromiseCore<T>& core, LoopCore& loop) {
+  if (core.bindElsewhere(loop)) {
     return Access::future<T>(&core);
   }
   const std::source_location place = core.place_;
   core.stopUnbound(nullptr);
   core.dropUnbound(/*quiet=*/true);
   return Future<T>(failed<T>(Reason::NoMemory), place);
+}
+// The same, any thread. `shared`: see bindHere().
+template <class T>
+[[gnu::always_inline]] inline Future<T> bound(PromiseCore<T>& core, LoopCore& loop, bool shared) {
+  if (!loop.onLoopThread()) [[unlikely]] {
+    return boundElsewhere(core, loop);
+  }
+  core.bindHere(core, loop, shared);
+  return Access::future<T>(&core);
 }
 
 // Asks `future` to stop, and gives `failure` (whose reference it takes) when that has ended.

@@ -138,6 +138,9 @@ public:
   FutureAwaiter(CoroutineState& coroutine, Future<T>&& future, const std::source_location& place)
       : AwaitNode(coroutine), future_(std::move(future)) {
     place_ = place;
+    if constexpr (kMovesTrivially<T>) {
+      set(kTakesAtOnce);
+    }
   }
   FutureAwaiter(const FutureAwaiter&) = delete;
   FutureAwaiter& operator=(const FutureAwaiter&) = delete;
@@ -146,6 +149,9 @@ public:
     if (coroutine_.cancelled) {
       return false;  // it does not look at what it would get
     }
+    if (Access::waitsHere(future_, coroutine_.loop)) [[likely]] {
+      return false;
+    }
     Access::takeIfDone(future_);
     return Access::node(future_) == nullptr;  // ready, or no future
   }
@@ -153,6 +159,54 @@ public:
   // False: it is ready after all. A coroutine that has been cancelled waits, too: until what it would have waited for
   // has ended.
   bool await_suspend(std::coroutine_handle<> /*frame*/) {
+    if (!Access::waitsHere(future_, coroutine_.loop)) [[unlikely]] {
+      return suspendSlow();
+    }
+    loop_ = coroutine_.loop;
+    coroutine_.awaiting = this;
+    coroutine_.listWaiting();
+    attachHere(*Access::takeNode(future_), *this);
+    return true;
+  }
+
+  // future_ is then one that is ready.
+  bool takeAtOnce(void* value) noexcept override {
+    upstream_ = nullptr;
+    Access::makeReady(future_, std::move(*static_cast<Stored<T>*>(value)));
+    queueTask(*this);
+    return true;
+  }
+
+  auto await_resume() {
+    if constexpr (kMovesTrivially<T>) {
+      if (Stored<T>* const value = Access::readyValue(future_); value != nullptr) [[likely]] {
+        if constexpr (kAsTry) {
+          return Try<T>(std::move(*value));
+        } else if constexpr (std::is_void_v<T>) {
+          return;
+        } else {
+          return T(std::move(*value));
+        }
+      }
+    }
+    Try<T> result = takeSlow();
+    if constexpr (kAsTry) {
+      return result;
+    } else if constexpr (std::is_void_v<T>) {
+      result.throwIfFailed();
+    } else {
+      return T(std::move(result).value());
+    }
+  }
+
+private:
+  [[gnu::noinline]] Try<T> takeSlow() {
+    return upstream_ != nullptr ? takeInput<T>(*this)
+           : future_.isReady()  ? Access::takeResult(future_)
+                                : failed<T>(Reason::Invalid);
+  }
+
+  [[gnu::noinline]] bool suspendSlow() {
     if (coroutine_.loop == nullptr) {
       coroutine_.adopt(*Access::loop(future_));
     }
@@ -185,20 +239,6 @@ public:
     return false;
   }
 
-  auto await_resume() {
-    Try<T> result = upstream_ != nullptr ? takeInput<T>(*this)
-                    : future_.isReady()  ? Access::takeResult(future_)
-                                         : failed<T>(Reason::Invalid);
-    if constexpr (kAsTry) {
-      return result;
-    } else if constexpr (std::is_void_v<T>) {
-      result.throwIfFailed();
-    } else {
-      return std::move(result).value();
-    }
-  }
-
-private:
   Future<T> future_;
 };
 

@@ -23,11 +23,22 @@ void takeOneOf(Policy& policy, Input& input, std::size_t index) {
   }(std::index_sequence_for<Ts...>());
 }
 
+// The same with a value of one of Ts.
+template <class... Ts, class Policy>
+void takeValueOf(Policy& policy, std::size_t index, void* value) {
+  [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
+    static_cast<void>(((kIndex == index &&
+                        (policy.template add<kIndex>(Try<Ts>(std::move(*static_cast<Stored<Ts>*>(value)))), true)) ||
+                       ...));
+  }(std::index_sequence_for<Ts...>());
+}
+
 template <class... Ts>
 struct CollectTuplePolicy {
   using Result = std::tuple<Stored<Ts>...>;
   static constexpr const char* kKind = "collect";
   static constexpr bool kFirstDecides = false;
+  static constexpr bool kValuesAtOnce = (kMovesTrivially<Ts> && ...);
 
   bool done() const { return missing == 0; }
   template <std::size_t kIndex, class T>
@@ -41,6 +52,7 @@ struct CollectTuplePolicy {
     }
   }
   void take(Input& input, std::size_t index) { takeOneOf<Ts...>(*this, input, index); }
+  void takeValue(std::size_t index, void* value) { takeValueOf<Ts...>(*this, index, value); }
   Try<Result> result() {
     if (failure.failed()) {
       return std::move(failure);
@@ -58,6 +70,7 @@ struct CollectAllTuplePolicy {
   using Result = std::tuple<Try<Ts>...>;
   static constexpr const char* kKind = "collectAll";
   static constexpr bool kFirstDecides = false;
+  static constexpr bool kValuesAtOnce = (kMovesTrivially<Ts> && ...);
 
   bool done() const { return missing == 0; }
   template <std::size_t kIndex, class T>
@@ -66,6 +79,7 @@ struct CollectAllTuplePolicy {
     --missing;
   }
   void take(Input& input, std::size_t index) { takeOneOf<Ts...>(*this, input, index); }
+  void takeValue(std::size_t index, void* value) { takeValueOf<Ts...>(*this, index, value); }
   Try<Result> result() { return Try<Result>(std::move(results)); }
 
   Result results;
@@ -77,6 +91,7 @@ struct CollectAnyTuplePolicy {
   using Result = std::variant<Try<Ts>...>;
   static constexpr const char* kKind = "collectAny";
   static constexpr bool kFirstDecides = true;
+  static constexpr bool kValuesAtOnce = false;
 
   bool done() const { return first.has_value(); }
   template <std::size_t kIndex, class T>
@@ -95,6 +110,7 @@ struct AnyOfPolicy {
   using Result = std::variant<Stored<Ts>...>;
   static constexpr const char* kKind = "anyOf";
   static constexpr bool kFirstDecides = true;
+  static constexpr bool kValuesAtOnce = false;
 
   bool done() const { return first.ready(); }
   template <std::size_t kIndex, class T>
@@ -141,7 +157,7 @@ Future<typename Policy::Result> joinTuple(std::index_sequence<kIndex...> /*indic
   } else {
     joined = join<sizeof...(Ts)>(
         *loop, sizeof...(Ts), std::move(policy),
-        [&](Join& node) { (node.addInput(kIndex, Access::takeNode(futures), kept), ...); }, place);
+        [&](auto& node) { (node.addInput(kIndex, Access::takeNode(futures), kept), ...); }, place);
   }
   (letGo(futures), ...);  // those that are left, where there was no memory
   return joined;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <source_location>
 #include <type_traits>
@@ -24,6 +25,7 @@ struct CollectPolicy {
   using Result = std::conditional_t<std::is_void_v<T>, void, std::vector<Stored<T>>>;
   static constexpr const char* kKind = "collect";
   static constexpr bool kFirstDecides = false;
+  static constexpr bool kValuesAtOnce = kMovesTrivially<T>;
 
   explicit CollectPolicy(std::size_t count) : missing(count) { values.resize(std::is_void_v<T> ? 0 : count); }
   bool done() const { return missing == 0; }
@@ -39,6 +41,12 @@ struct CollectPolicy {
     --missing;
   }
   void take(Input& input, std::size_t index) { add(index, takeInput<T>(input)); }
+  void takeValue(std::size_t index, void* value) {
+    if constexpr (!std::is_void_v<T>) {
+      std::construct_at(&values[index], std::move(*static_cast<T*>(value)));
+    }
+    --missing;
+  }
   Try<Result> result() {
     if (failure.failed()) {
       return Try<Result>::failureOf(std::move(failure));
@@ -65,6 +73,7 @@ struct CollectAllPolicy {
   using Result = std::vector<Try<T>>;
   static constexpr const char* kKind = "collectAll";
   static constexpr bool kFirstDecides = false;
+  static constexpr bool kValuesAtOnce = kMovesTrivially<T>;
 
   explicit CollectAllPolicy(std::size_t count) : results(count), missing(count) {}
   bool done() const { return missing == 0; }
@@ -73,6 +82,10 @@ struct CollectAllPolicy {
     --missing;
   }
   void take(Input& input, std::size_t index) { add(index, takeInput<T>(input)); }
+  void takeValue(std::size_t index, void* value) {
+    std::construct_at(&results[index], std::move(*static_cast<Stored<T>*>(value)));
+    --missing;
+  }
   Try<Result> result() { return Try<Result>(std::move(results)); }
 
   Result results;
@@ -84,6 +97,7 @@ struct CollectAnyPolicy {
   using Result = std::pair<std::size_t, Try<T>>;
   static constexpr const char* kKind = "collectAny";
   static constexpr bool kFirstDecides = true;
+  static constexpr bool kValuesAtOnce = false;
 
   bool done() const { return first.second.ready(); }
   void add(std::size_t index, Try<T>&& result) { first = Result(index, std::move(result)); }
@@ -99,6 +113,7 @@ struct CollectNPolicy {
   using Result = std::vector<Element>;
   static constexpr const char* kKind = "collectN";
   static constexpr bool kFirstDecides = false;
+  static constexpr bool kValuesAtOnce = false;
 
   CollectNPolicy(std::size_t count, std::size_t k) : spare(k <= count ? count - k : 0), wanted(k) {
     if (k <= count) {
@@ -142,14 +157,18 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
   }
   std::size_t kept = Join::kNone;  // the index of one that decides, and is not taken
   for (std::size_t i = 0; i < futures.size() && kept == Join::kNone && !policy.done(); ++i) {
+    if (Access::waitsHere(futures[i], loop)) [[likely]] {
+      continue;
+    }
     if (Policy::kFirstDecides && holdsItem(futures[i], loop)) {
       kept = i;
     } else if (!prepareInput(futures[i], loop)) {
       policy.add(i, takeReady(futures[i]));
     }
   }
+  const bool decided = kept != Join::kNone || policy.done();
   bool wait = kept != Join::kNone || !policy.done();
-  if (kept != Join::kNone || policy.done()) {
+  if (decided) {
     for (std::size_t i = 0; i < futures.size(); ++i) {
       wait = (i != kept && hasToEnd(futures[i], loop)) || wait;
     }
@@ -160,15 +179,17 @@ Future<typename Policy::Result> joinVector(std::vector<Future<T>>& futures, Poli
   } else {
     joined = join<0>(
         *loop, futures.size(), std::forward<Policy>(policy),
-        [&futures, kept](Join& node) {
+        [&futures, kept](auto& node) {
           for (std::size_t i = 0; i < futures.size(); ++i) {
             node.addInput(i, Access::takeNode(futures[i]), kept);
           }
         },
         place);
   }
-  for (Future<T>& future : futures) {  // those that are left, where there was no memory
-    letGo(future);
+  if (decided || Access::node(joined) == nullptr) {  // some are left: nobody looked at them, or there was no memory
+    for (Future<T>& future : futures) {
+      letGo(future);
+    }
   }
   return joined;
 }

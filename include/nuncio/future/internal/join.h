@@ -16,16 +16,24 @@ namespace nuncio::future_internal {
 
 // What waits for one input; its downstream_ is the join. As a task: the input is done, or is to be asked to stop. As
 // large as a cache line, which is worth a twentieth of a collect.
-class Input final : public Node {
+class Input : public Node {
 public:
   explicit Input(Node& join) { downstream_ = &join; }
-  void runTask() noexcept override { downstream_->inputDone(*this); }
-  const char* kind() const noexcept override { return "input"; }
+  void runTask() noexcept final { downstream_->inputDone(*this); }
+  const char* kind() const noexcept final { return "input"; }
+
+protected:
+  ~Input() = default;
 
 private:
-  void destroy() noexcept override {}
+  void destroy() noexcept final {}
 };
 static_assert(sizeof(Input) <= 64);
+// One whose result is taken by its task, always.
+class LazyInput final : public Input {
+public:
+  using Input::Input;
+};
 
 // What joins of all types have in common. It takes the results of inputs as they come, until they decide its own
 // result. Then it asks the other inputs to stop, and is done when they have ended. Each input asks as a task of its
@@ -39,34 +47,6 @@ public:
 
   static constexpr std::size_t kNone = SIZE_MAX;
 
-  // Each index once: that of an input, or null for one that has been taken already. All before launch().
-  void add(std::size_t index, Node* upstream) noexcept {
-    Input* const input = ::new (&inputs_[index]) Input(node_);
-    input->loop_ = node_.loop_;
-    input->place_ = node_.place_;
-    if (upstream != nullptr) {
-      ++waiting_;
-      if (here_) {
-        attachHere(*upstream, *input);
-      } else {
-        input->upstream_ = upstream;
-      }
-    }
-  }
-  // The same for one that is done, and decides: see keep().
-  void addKept(std::size_t index, Node* upstream) noexcept {
-    add(index, nullptr);
-    inputs_[index].upstream_ = upstream;
-    upstream->downstream_ = &inputs_[index];
-    keep(inputs_[index]);
-  }
-  void addInput(std::size_t index, Node* upstream, std::size_t kept) noexcept {
-    if (index == kept) {
-      addKept(index, upstream);
-    } else {
-      add(index, upstream);
-    }
-  }
   // Starts to wait; or when its result is `decided` already, to stop.
   void launch(bool decided) noexcept;
 
@@ -102,6 +82,30 @@ protected:
 
   // Room for all of them.
   void useInputs(void* memory) { inputs_ = static_cast<Input*>(memory); }
+  // Each index once: `upstream` is that of an input, or null for one that has been taken already. All before launch().
+  template <class AnyInput>
+  void add(std::size_t index, Node* upstream) noexcept {
+    static_assert(sizeof(AnyInput) == sizeof(Input), "they stand in one array");
+    Input* const input = ::new (&inputs_[index]) AnyInput(node_);
+    input->loop_ = node_.loop_;
+    input->place_ = node_.place_;
+    if (upstream != nullptr) {
+      ++waiting_;
+      if (here_) {
+        attachHere(*upstream, *input);
+      } else {
+        input->upstream_ = upstream;
+      }
+    }
+  }
+  // The same for one that is done, and decides: see keep().
+  template <class AnyInput>
+  void addKept(std::size_t index, Node* upstream) noexcept {
+    add<AnyInput>(index, nullptr);
+    inputs_[index].upstream_ = upstream;
+    upstream->downstream_ = &inputs_[index];
+    keep(inputs_[index]);
+  }
   void start() noexcept;
   void stop(const Failure* reason) noexcept;
   Node* input(std::size_t index) const noexcept;
@@ -112,11 +116,17 @@ protected:
     kept_ = &input;
     node_.set(kGivesBack);
   }
+  // The value of `input` has been taken, or is about to be, from hand to hand.
+  void forget(Input& input) noexcept {
+    input.unlink();  // it may be among those that wait
+    input.upstream_ = nullptr;
+    --waiting_;
+  }
+  void finish() noexcept;
   Input* kept() const { return kept_; }
   std::size_t indexOf(const Input& input) const { return static_cast<std::size_t>(&input - inputs_); }
 
 private:
-  void finish() noexcept;
   void askInputs() noexcept;
   void endInput(Input& input) noexcept;
 
@@ -147,9 +157,12 @@ Try<typename Policy::Result> resultOf(Policy& policy) noexcept {
 //   Result                       the type of the result
 //   kKind                        for traces
 //   kFirstDecides                the first input that is done is the result, so that it may stay where it is
+//   kValuesAtOnce                all values move trivially, and none but the last that is missing decides: nothing
+//                                comes of a value for which it would have to wait for a task
 //   bool done() const            the result is decided
 //   void take(Input&, index)     takes an input's result, while it is not done
 //   void add(index, Try<T>&&)    the same with a result that is there; of several types: add<index>(Try<T>&&)
+//   void takeValue(index, void*) the same with a value, a Stored<T>; only where kValuesAtOnce
 //   Try<Result> result()         once it is done
 //
 // kInputs: how many inputs it brings with it; 0: they come from allocateInputs().
@@ -161,6 +174,15 @@ public:
     useInputs(kInputs != 0 ? memory_.data() : inputs);
   }
   ~JoinNode() { freeInputs(separate_); }
+
+  void addInput(std::size_t index, Node* upstream, std::size_t kept) noexcept {
+    using AnyInput = std::conditional_t<Policy::kValuesAtOnce, EagerInput, LazyInput>;
+    if (Policy::kFirstDecides && index == kept) {
+      this->template addKept<AnyInput>(index, upstream);
+    } else {
+      this->template add<AnyInput>(index, upstream);
+    }
+  }
 
   void runTask() noexcept override { start(); }
   void inputDone(Node& which) noexcept override {
@@ -210,6 +232,28 @@ public:
   }
 
 private:
+  class EagerInput final : public Input {
+  public:
+    explicit EagerInput(Node& join) : Input(join) { set(kTakesAtOnce); }
+    bool takeAtOnce(void* value) noexcept override {
+      JoinNode& join = static_cast<JoinNode&>(*downstream_);
+      if (join.phase_ != Join::kWaiting) [[unlikely]] {
+        return false;
+      }
+      join.forget(*this);
+      join.policy_.takeValue(join.indexOf(*this), value);
+      if (join.policy_.done()) [[unlikely]] {
+        join.finishWithValues();
+      }
+      return true;
+    }
+  };
+
+  [[gnu::noinline]] void finishWithValues() noexcept {
+    this->result_ = resultOf(policy_);
+    this->finish();
+  }
+
   void destroy() noexcept override { this->~JoinNode(); }
 
   alignas(Input) std::array<std::byte, kInputs * sizeof(Input)> memory_;

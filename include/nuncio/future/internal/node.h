@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <source_location>
@@ -18,7 +19,8 @@
 // made, and room for its result; nodes of a chain share blocks of memory, as in KJ's promise arena. A node that belongs
 // to a loop is touched on the loop's thread only: no locks, no atomics. When its result is there, the node after it
 // becomes a task of the loop: completion never recurses, and neither does destruction, since a node is freed when the
-// next one has taken its result. A handle that is used on another thread sends a task to the loop.
+// next one has taken its result. A handle that is used on another thread sends a task to the loop. (A value that moves
+// trivially may be taken before that task, from the hand of the promise, whose node then goes at once: takeAtOnce().)
 //
 // The one thing that threads share is the node between a Promise and its future: see PromiseCoreBase.
 //
@@ -48,18 +50,19 @@ struct Block {
 };
 
 enum NodeFlags : uint16_t {
-  kDone = 1,          // its result is there
-  kNoResult = 2,      // done, without one: cancelled
-  kCancelled = 4,     // asked to stop: its result is not wanted
-  kDropped = 8,       // nobody has, or will have, its future
-  kQuiet = 16,        // its failure is not to be logged
-  kQueued = 32,       // its task is on its way
-  kEnding = 64,       // what it waits for has been asked to stop: its task does not wait for its turn
-  kPasses = 128,      // done, and its result is that of upstream_, still there
-  kSeen = 256,        // for the search of circles
-  kCleansUp = 512,    // what it started is not to be asked to stop: it was cancelled before
-  kGivesBack = 1024,  // what of its result nobody has taken goes back to where it came from
-  kDelivered = 2048,  // queued, by another thread: it may be in a list that is not the loop thread's
+  kDone = 1,            // its result is there
+  kNoResult = 2,        // done, without one: cancelled
+  kCancelled = 4,       // asked to stop: its result is not wanted
+  kDropped = 8,         // nobody has, or will have, its future
+  kQuiet = 16,          // its failure is not to be logged
+  kQueued = 32,         // its task is on its way
+  kEnding = 64,         // what it waits for has been asked to stop: its task does not wait for its turn
+  kPasses = 128,        // done, and its result is that of upstream_, still there
+  kSeen = 256,          // for the search of circles
+  kCleansUp = 512,      // what it started is not to be asked to stop: it was cancelled before
+  kGivesBack = 1024,    // what of its result nobody has taken goes back to where it came from
+  kDelivered = 2048,    // queued, by another thread: it may be in a list that is not the loop thread's
+  kTakesAtOnce = 4096,  // may be given a value before its task runs: see takeAtOnce()
 };
 
 // Node: what a pending future is: a continuation, a timer, the core of a promise, a place in a line. As a task: what it
@@ -69,6 +72,8 @@ public:
   bool has(uint16_t flags) const { return (flags_ & flags) != 0; }
   void set(uint16_t flags) { flags_ = static_cast<uint16_t>(flags_ | flags); }
   void unset(uint16_t flags) { flags_ = static_cast<uint16_t>(flags_ & ~flags); }
+  // While it waits, and has not been asked to stop.
+  bool takesAtOnce() const { return (flags_ & (kTakesAtOnce | kQueued | kCancelled | kEnding)) == kTakesAtOnce; }
 
   // Unless it is overridden, a task that is refused runs, cancelled.
   void refuseTask() noexcept override {
@@ -90,6 +95,10 @@ public:
   // The consumer has what it wants of it; what is left of its result nobody has looked at. Frees it. Not called where
   // the result has been taken, but for those that give back.
   virtual void leave() noexcept { free(); }
+  // kTakesAtOnce: what upstream_ would have had is `value`, a Stored<T> that kMovesTrivially. Takes it, and is queued,
+  // or what it belongs to is, without running a function of users; upstream_ is null then, and may go. False when it
+  // does not.
+  virtual bool takeAtOnce(void* /*value*/) noexcept { return false; }
   // kGivesBack: its result is to be taken now, and is to be where other nodes have it.
   virtual void fetchResult() noexcept {}
   // What it is called in a trace, and the nodes that it waits for besides upstream_; null beyond the last.
@@ -338,17 +347,35 @@ private:
 // Memory for a node of `loop`: beside `neighbour` where there is room. Null without memory. Any thread; `loop` and
 // `neighbour` may be null. The loop is kept.
 void* allocateNode(Node* neighbour, LoopCore* loop, uint32_t size, uint16_t* offset) noexcept;
+// The same for one without a neighbour, of at most kMaxInSmallBlock bytes: at kBlockHeader of its block.
+void* allocateFirst(LoopCore* loop, uint32_t size) noexcept;
+inline constexpr uint32_t kMaxInSmallBlock = BlockPool::kSmallBytes - kBlockHeader;
 // Frees it where no node came of it.
 void giveBackNode(void* memory, uint16_t offset) noexcept;
 // Nobody has a share in `block` any more: destroys the core of a promise that is in it. Any thread.
 void freeBlock(Block& block) noexcept;
+// The same for one of which nothing is left to destroy, on the thread of its loop, which is open.
+inline void recycleBlock(Block& block, uint32_t size) noexcept {
+  LoopCore& loop = *block.loop;
+  if (size == BlockPool::kSmallBytes) [[likely]] {
+    loop.blocks().freeSmall(&block);
+  } else if (size == BlockPool::kLargeBytes) {
+    loop.blocks().freeLarge(&block);
+  } else {
+    std::free(&block);
+  }
+  loop.releaseHere();
+}
 
 // Makes a node; null without memory. Throws what its constructor throws.
 template <class N, class... Args>
 N* makeNode(Node* neighbour, LoopCore* loop, const std::source_location& place, Args&&... args) {
   static_assert(alignof(N) <= 16, "over-aligned captures and results are not supported");
-  uint16_t offset = 0;
-  void* const memory = allocateNode(neighbour, loop, (sizeof(N) + 15) / 16 * 16, &offset);
+  constexpr uint32_t kSize = (sizeof(N) + 15) / 16 * 16;
+  uint16_t offset = kBlockHeader;
+  void* const memory = kSize <= kMaxInSmallBlock && neighbour == nullptr
+                           ? allocateFirst(loop, kSize)
+                           : allocateNode(neighbour, loop, kSize, &offset);
   if (memory == nullptr) {
     return nullptr;
   }

@@ -11,6 +11,12 @@
 
 namespace nuncio::future_internal {
 
+// `core` is the first node of its block.
+template <class Core>
+Block& blockOfCore(Core& core) noexcept {
+  return *reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(&core) - kBlockHeader);
+}
+
 // PromiseCoreBase: what a Promise and its future share: the state, of which promise_state.h has the table, the node,
 // which is the consumer's once it is bound, and the function that is to run when the future is cancelled.
 //
@@ -50,6 +56,12 @@ public:
 
   // The producer's side, any thread.
 
+  // Whether the producer and a consumer of this one node are all that have to do with it, and no task is on its way
+  // that will look at it when it arrives.
+  template <class Core>
+  bool mayLeaveTogether(Core& core) const {
+    return !binding_ && blockOfCore(core).nodes == 1;
+  }
   // The node of a future that is bound.
   Node* boundNode() { return seen().bound() ? &node() : nullptr; }
   void link() { state_.link(); }
@@ -64,6 +76,18 @@ public:
     complete(node);
     delete handler;  // last: destructors of what it captured may cancel the future, after which this is gone
   }
+  // The same where the consumer has taken the result from the producer's hand, and leaves with it: nobody is left to
+  // read the state, and nothing that a destructor would have to do.
+  template <class Core>
+  [[gnu::always_inline]] void leaveTogether(Core& core) noexcept {
+    unlist();
+    if (on_cancel_.load(std::memory_order_relaxed) == nullptr) [[likely]] {
+      Block& block = blockOfCore(core);
+      recycleBlock(block, sizeof(Core) <= kMaxInSmallBlock ? uint32_t{BlockPool::kSmallBytes} : block.size);
+    } else {
+      leaveTogetherSlow();
+    }
+  }
   // The result has been written, and the producer leaves; any thread. False when it was late: then it has not left.
   bool settle() noexcept;
   // Takes `handler`; runs it at once when the future is cancelled already.
@@ -73,20 +97,20 @@ public:
 
   // The consumer's side.
 
-  // Any thread. `shared`: the producer may be at work. False without memory: nothing has happened then.
-  bool bind(LoopCore& loop, bool shared) noexcept {
-    if (!loop.onLoopThread()) {
-      return bindElsewhere(loop);
-    }
-    giveLoopHere(node(), loop);
+  // On the thread of `loop`. `core`: this. `shared`: the producer may be at work.
+  template <class Core>
+  void bindHere(Core& core, LoopCore& loop, bool shared) noexcept {
+    core.loop_ = blockOfCore(core).loop = &loop;
+    loop.retainHere();
     const PromiseState::Seen before = shared ? state_.bind() : state_.bindNew();
-    if (before.set()) {
-      node().set(before.stopped() ? kDone | kNoResult : kDone);
+    if (before.set()) [[unlikely]] {
+      core.set(before.stopped() ? kDone | kNoResult : kDone);
     } else {
       loop.addPending(*this);
     }
-    return true;
   }
+  // On another. False without memory: nothing has happened then.
+  bool bindElsewhere(LoopCore& loop) noexcept;
   // What is made for `loop`, on its thread, and nobody has yet.
   void bindFirst(LoopCore& loop) noexcept {
     state_.bindNew();
@@ -122,7 +146,7 @@ protected:
   bool endFutileWait() noexcept override;
 
 private:
-  bool bindElsewhere(LoopCore& loop) noexcept;
+  void leaveTogetherSlow() noexcept;
   void finishBinding(bool refused) noexcept;
   void completeWithoutResult() noexcept;
   void forgetCancelHandler() noexcept;
@@ -186,16 +210,25 @@ template <class T>
   }
   return finishSettling(core, seen);
 }
-// Gives a promise its result, by its producer, who leaves; any thread. False when it was too late, or nobody wants it.
+// On the loop's thread: gives the value to what waits for it, from hand to hand, and frees the core. False, and nothing
+// has happened, where the result has to be left in the core for a task.
 template <class T>
-bool settle(PromiseCore<T>& core, Try<T>&& result) noexcept {
-  PromiseState::Seen seen = core.seen();
-  if (!seen.settlesOnLoop() || !core.loop_->onLoopThread()) [[unlikely]] {
-    return settleAnywhere(core, std::move(result));
+[[gnu::always_inline]] inline bool handOnValue(PromiseCore<T>& core, Try<T>& result) noexcept {
+  Node* const consumer = core.downstream_;
+  if (consumer == nullptr || !consumer->takesAtOnce() || !result.hasValue() || core.loop_->closing() ||
+      !core.mayLeaveTogether(core) || !consumer->takeAtOnce(std::addressof(*result))) {
+    return false;
   }
+  core.leaveTogether(core);
+  return true;
+}
+// On the loop's thread: leaves it in the core, for a task.
+template <class T>
+[[gnu::noinline]] bool settleHere(PromiseCore<T>& core, Try<T>&& result) noexcept {
+  PromiseState::Seen seen = core.seen();
   std::construct_at(&core.result_, std::move(result));  // which was empty: this is the first
   // A move that runs functions of users may have cancelled the future.
-  if constexpr (!std::is_trivially_move_constructible_v<Stored<T>> || !std::is_trivially_destructible_v<Stored<T>>) {
+  if constexpr (!kMovesTrivially<T>) {
     seen = core.seen();
     if (seen.stopped()) [[unlikely]] {
       return finishSettling(core, seen);
@@ -203,6 +236,21 @@ bool settle(PromiseCore<T>& core, Try<T>&& result) noexcept {
   }
   core.settleHere(seen, core);
   return seen.wanted();
+}
+
+// Gives a promise its result, by its producer, who leaves; any thread. False when it was too late, or nobody wants it.
+template <class T>
+bool settle(PromiseCore<T>& core, Try<T>&& result) noexcept {
+  const PromiseState::Seen seen = core.seen();
+  if (!seen.settlesOnLoop() || !core.loop_->onLoopThread()) [[unlikely]] {
+    return settleAnywhere(core, std::move(result));
+  }
+  if constexpr (kMovesTrivially<T>) {
+    if (handOnValue(core, result)) {
+      return true;
+    }
+  }
+  return settleHere(core, std::move(result));
 }
 
 // The status that the handler F of a cancelled promise gets. That is a template, though there is but one type, since

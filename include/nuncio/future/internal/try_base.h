@@ -56,6 +56,11 @@ inline constexpr bool kMayBeValue = std::is_void_v<T> ? std::is_same_v<T, void>
 template <class T>
 using Stored = std::conditional_t<std::is_void_v<T> || !kMayBeValue<T>, Unit, T>;
 
+// Whether moving and destroying a value runs no function of users.
+template <class T>
+inline constexpr bool kMovesTrivially =
+    std::is_trivially_move_constructible_v<Stored<T>> && std::is_trivially_destructible_v<Stored<T>>;
+
 // Fails to compile, with what to use instead, where a Try, a Future or a Promise of T makes no sense.
 template <class T>
 struct CheckValue {
