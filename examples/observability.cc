@@ -79,13 +79,16 @@ void pingPong(WorkerPool& pool, int trips) {
 }
 
 int run() {
-  // [guard_dog]
   absl::StatusOr<std::unique_ptr<WorkerPool>> pool =
       WorkerPool::create({.threads = 2, .dispatcher = {.figures = FigureDetail::Iterations}});
   if (!pool.ok()) {
     return 1;
   }
+  const std::string picture = traceOf(**pool, [&] { pingPong(**pool, 100); });
+  std::printf("the picture has %s\n", absl::StrContains(picture, "\"ph\":\"s\"") ? "arrows" : "no arrows");
+
   std::latch told(1);
+  // [guard_dog]
   nuncio::GuardDogOptions options{.stall = 20ms, .reports_per_minute = 1};
   options.on_event = [&told](const StallReport& report) {
     if (report.kind == StallReport::Kind::Stall) {  // it is in the log, too
@@ -102,10 +105,6 @@ int run() {
     watches.push_back((*dog)->watch((*pool)->dispatcher(i)));
   }
   // [guard_dog]
-
-  const std::string picture = traceOf(**pool, [&] { pingPong(**pool, 100); });
-  std::printf("the picture has %s\n", absl::StrContains(picture, "\"ph\":\"s\"") ? "arrows" : "no arrows");
-
   (*pool)->dispatcher(1).post([&told] { told.wait(); });  // until the dog has seen it
   told.wait();
 

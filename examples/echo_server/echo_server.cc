@@ -44,7 +44,8 @@ ABSL_FLAG(uint16_t, workers, 0, "threads; 0 is one for each CPU");
 ABSL_FLAG(uint32_t, max_buffer, 64 * 1024, "bytes kept for a client that does not read, at least 1");
 ABSL_FLAG(absl::Duration, idle_timeout, absl::Minutes(1), "a client that neither sends nor reads is closed after this");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(5), "how long SIGINT and SIGTERM wait for clients to finish");
-ABSL_FLAG(std::string, trace, "", "file for a picture of the last moments before the stop, for https://ui.perfetto.dev");
+ABSL_FLAG(std::string, trace, "",
+          "file for a picture of the last moments before the stop, for https://ui.perfetto.dev");
 ABSL_FLAG(std::string, log_level, "warning", "of the library: trace, debug, info, warning, error, critical or off");
 
 namespace echo_server {
@@ -102,7 +103,9 @@ public:
     main_->run(nuncio::RunType::NonBlock);  // the workers' last reports
     if (const std::string file = absl::GetFlag(FLAGS_trace); !file.empty()) {
       trace_.stop();
-      std::ofstream(file) << trace_.chromeJson();
+      if (!(std::ofstream(file) << trace_.chromeJson() << std::flush)) {
+        absl::FPrintF(stderr, "echo_server: cannot write --trace=%s\n", file);
+      }
     }
     absl::PrintF("stopped; ");
     print();

@@ -29,16 +29,16 @@ std::string CallbackId::text() const {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): an address whose lowest bits are a tag has to be a number
   const void* const constant = reinterpret_cast<const void*>(word_ & ~kTags);
   switch (static_cast<Tag>(word_ & kTags)) {
-  case kCallable:
-    return nameOf(static_cast<const CallableType*>(constant)->type);
-  case kPlace: {
-    const auto place = std::bit_cast<std::source_location>(constant);
-    return absl::StrCat(place.file_name(), ":", place.line(), " in ", place.function_name());
-  }
-  case kDestroyed:
-    return absl::StrCat("~", nameOf(static_cast<const std::type_info*>(constant)));
-  case kTask:
-    break;
+    case kCallable:
+      return nameOf(static_cast<const CallableType*>(constant)->type);
+    case kPlace: {
+      const auto place = std::bit_cast<std::source_location>(constant);
+      return absl::StrCat(place.file_name(), ":", place.line(), " in ", place.function_name());
+    }
+    case kDestroyed:
+      return absl::StrCat("~", nameOf(static_cast<const std::type_info*>(constant)));
+    case kTask:
+      break;
   }
   return "a task of futures";
 }

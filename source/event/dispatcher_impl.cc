@@ -96,8 +96,8 @@ absl::StatusOr<DispatcherPtr> DispatcherImpl::create(const DispatcherOptions& op
   }
   std::shared_ptr<PostQueue> posts(new PostQueue(options.name, *std::move(waker)));
   TimeSystem& time_system = options.time_system != nullptr ? *options.time_system : realTimeSystem();
-  LoopPtr loop(new Loop(std::move(posts), time_system, *std::move(backend), options.terminate_on_exception,
-                        options.figures));
+  LoopPtr loop(
+      new Loop(std::move(posts), time_system, *std::move(backend), options.terminate_on_exception, options.figures));
   std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(options, std::move(loop)));
   if (absl::Status status = dispatcher->open(); !status.ok()) {
     return status;
@@ -457,8 +457,7 @@ void DispatcherImpl::pollTimed(bool block) {
   const uint64_t callbacks = loop_->callbacks();
   poll(block);
   // Where it did not ask the kernel at all, the work goes on without a break.
-  const uint64_t now =
-      loop_->timePasses() ? std::max(loop_->polledAt(), figures.endedAt()) : loop_->deadlineClock();
+  const uint64_t now = loop_->timePasses() ? std::max(loop_->polledAt(), figures.endedAt()) : loop_->deadlineClock();
   if (due != UINT64_MAX) {
     figures.polled(now, due);
   }

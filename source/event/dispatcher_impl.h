@@ -108,7 +108,7 @@ private:
   WorkList ready_;          // scheduled for this iteration by the one before
   uint32_t polls_skipped_ = 0;
   Linger linger_;
-  bool may_sleep_ = false;  // in this run
+  bool may_sleep_ = false;         // in this run
   uint64_t background_waits_ = 0;  // so many iterations, since that time by deadlineClock()
   uint64_t background_waits_since_ = 0;
 

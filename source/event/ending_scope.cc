@@ -25,9 +25,11 @@ EndingScope::~EndingScope() {
     ending_floor = here - LoopCore::kStackBytes;
   }
   if (loop_.ending_scopes_ == 1 || here >= ending_floor) {
+    const CallbackId outer = loop_.callback();  // which goes on afterwards
     while (!loop_.ending_.empty()) {
       loop_.ending_.takeFirst().runTask();
     }
+    loop_.nameCallback(outer);
   }
   ending_floor = floor;
   --loop_.ending_scopes_;

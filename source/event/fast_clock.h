@@ -41,8 +41,8 @@ private:
 };
 
 // TickClock: a clock that all threads share, for who compares times of several: the processor's time stamp counter,
-// which the kernel keeps in step between processors where it trusts it; else nanoseconds of steady_clock. What a tick is
-// worth is found by reading both clocks, at the beginning and at the end of what is looked at. Threads: any.
+// which the kernel keeps in step between processors where it trusts it; else nanoseconds of steady_clock. What a tick
+// is worth is found by reading both clocks, at the beginning and at the end of what is looked at. Threads: any.
 class TickClock {
 public:
   static uint64_t now();

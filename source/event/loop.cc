@@ -153,18 +153,20 @@ TraceRing* Loop::startTrace(std::size_t records, uint64_t& from) {
   from = ring->written();
   ring_.store(ring, std::memory_order_release);
   timed_.store(true, std::memory_order_relaxed);
-  posts->trace(true);
+  posts->startTrace();
   return ring;
 }
 
 void Loop::stopTrace() {
-  posts->trace(false);
+  const NoFork no_fork;
+  const MutexLock lock(trace_lock_);
+  posts->stopTrace();
   timed_.store(figures_ != nullptr && figures_->timesCallbacks(), std::memory_order_relaxed);
   ring_.store(nullptr, std::memory_order_relaxed);
 }
 
-uint64_t Loop::tracePost() {
-  Loop* const loop = runningHere();
+uint64_t tracePost() {
+  Loop* const loop = Loop::runningHere();
   if (loop == nullptr || loop->ring() == nullptr) {
     return 0;
   }
@@ -186,8 +188,10 @@ void Loop::beginTimed(CallbackScope& callback) {
   if (callback.ring_ != nullptr) {
     callback.began_ = TickClock::now();
   }
-  if (figures_ != nullptr && callback_ended_at_ == 0) {
-    callback_ended_at_ = deadlineClock();
+  if (figures_ != nullptr && figures_->timesCallbacks()) {
+    // One that runs within this one looks itself.
+    const uint64_t before = std::exchange(callback_ended_at_, 0);
+    callback.since_ = before != 0 ? before : deadlineClock();
   }
 }
 
@@ -201,8 +205,8 @@ void Loop::endTimed(const CallbackScope& callback) {
                          .flow = callback.flow_});
   }
   if (figures_ != nullptr && figures_->timesCallbacks()) {
-    const uint64_t began = std::exchange(callback_ended_at_, deadlineClock());
-    figures_->ranCallback(callback_ended_at_ - began);
+    callback_ended_at_ = deadlineClock();
+    figures_->ranCallback(callback_ended_at_ - callback.since_);
   }
 }
 

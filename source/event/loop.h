@@ -52,7 +52,7 @@ public:
   TimeSystem& timeSystem() { return time_system_; }
 
   // The loop that runs on the calling thread; null when none does. Of nested runs, the innermost.
-  static Loop* runningHere() { return static_cast<Loop*>(current()); }
+  static Loop* runningHere() { return dynamic_cast<Loop*>(current()); }  // it may be a mock's, while that shuts down
 
   // Whether a run is under way.
   bool inRun() const { return running_thread_.load(std::memory_order_acquire) != 0; }
@@ -146,22 +146,24 @@ public:
     TraceRing* ring_;  // these three where it is; null: it is not traced
     uint64_t flow_;
     uint64_t began_;  // by TickClock
+    uint64_t since_;  // by deadlineClock(), where durations are recorded
   };
 
   // Null: only counters are kept.
   FiguresRecorder* figures() const { return figures_.get(); }
-  // The callback that comes next begins now, and not where the one before ended.
+  // The callback that comes next does not begin where the one before ended.
   void forgetLastCallback() { callback_ended_at_ = 0; }
   // By deadlineClock(): when the last poll was over; 0: it is not.
   uint64_t polledAt() const { return polled_at_; }
 
-  // Has what the loop does noted in a ring, with room for `records`, from now on until stopTrace(); `from` is the number
-  // of the first record. Null when that is done already, and once the loop has ended. Any thread; throws std::bad_alloc.
+  // Has what the loop does noted in a ring, with room for `records`, from now on until stopTrace(); `from` is the
+  // number of the first record. Null when that is done already, and once the loop has ended. Any thread; throws
+  // std::bad_alloc.
   TraceRing* startTrace(std::size_t records, uint64_t& from);
   void stopTrace();
   TraceRing* ring() const { return ring_.load(std::memory_order_acquire); }
-  // Of the calling thread, where that runs a traced loop: notes a post, and returns its number. Else 0.
-  static uint64_t tracePost();
+  // Notes something that takes no time, where it is traced.
+  void traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow);
   // The loop is about to wait in the kernel; until it has notePolled().
   void traceSleep() {
     if (ring() != nullptr) [[unlikely]] {
@@ -401,7 +403,6 @@ private:
   }
   void beginTimed(CallbackScope& callback);
   void endTimed(const CallbackScope& callback);
-  void traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow);
   void traceSlept();
   void breakPoll();
   void endFileEvents(uint64_t now);
@@ -441,7 +442,7 @@ private:
   };
   std::vector<Watchers> watchers_;  // by descriptor
   const std::unique_ptr<FiguresRecorder> figures_;
-  uint64_t callback_ended_at_ = 0;  // by deadlineClock(), where durations are recorded; 0: not known
+  uint64_t callback_ended_at_ = 0;  // by deadlineClock(), where durations are recorded; 0: the next has to look itself
   // Whether callbacks are timed, for either purpose. Relaxed: one more or less.
   std::atomic<bool> timed_{false};
   // Rings stay until the loop goes, since it may be writing to one that was taken away: two or more only where the next

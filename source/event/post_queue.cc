@@ -15,7 +15,7 @@
 #include "nuncio/event/keep_running.h"
 #include "nuncio/event/post_handle.h"
 #include "source/event/fast_clock.h"
-#include "source/event/loop.h"
+#include "source/event/trace_ring.h"
 
 namespace nuncio {
 namespace {
@@ -163,9 +163,7 @@ inline PostQueue::Header* PostQueue::Chunks::reserve(const PostCb& cb, Flow flow
   return ::new (record) Header(headerWord(cb.operations(), record, flow) | kUnfinished);
 }
 
-inline PostQueue::Flow PostQueue::newFlow() const {
-  return traced_.load(std::memory_order_relaxed) ? Loop::tracePost() : 0;
-}
+inline PostQueue::Flow PostQueue::newFlow() const { return traced_.load(std::memory_order_relaxed) ? tracePost() : 0; }
 
 bool PostQueue::post(PostCb& cb) {
   if (!NUNCIO_CONTRACT(cb != nullptr, name_, "Dispatcher::post", "null callback")) {

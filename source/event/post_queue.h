@@ -41,7 +41,8 @@ public:
   using Header = std::atomic<uintptr_t>;
   static constexpr uintptr_t kUnfinished = 1;  // its capture is being moved to it
   static constexpr uintptr_t kGivenUp = 2;     // by a thread that did not come along in a fork: there is no capture
-  static constexpr uintptr_t kTraced = 4;    // behind the capture is the number of the post, for a picture of it
+  static constexpr uintptr_t kTraced = 4;      // behind the capture is the number of the post, for a picture of it
+  static_assert(alignof(PostCb::Operations) > kTraced, "the flags have to fit beside an address");
   static constexpr std::size_t kHeaderBytes = sizeof(Header);
   using Flow = uint64_t;
 
@@ -149,8 +150,9 @@ public:
   // Notes from now on when the first post of a batch came, which costs that one a look at the clock. Before any comes.
   void timePosts() { timed_ = true; }
 
-  // Whether posts get a number each, for a picture of what goes on: see Loop::tracePost(). Any thread.
-  void trace(bool on) { traced_.store(on, std::memory_order_relaxed); }
+  // Posts get a number each meanwhile, for a picture of what goes on: see tracePost(). Any thread.
+  void startTrace() { traced_.store(true, std::memory_order_relaxed); }
+  void stopTrace() { traced_.store(false, std::memory_order_relaxed); }
 
   // Takes `cb`. False when closed, or without memory: then it is left as it is.
   bool post(PostCb& cb);
@@ -306,7 +308,7 @@ private:
   bool timed_ = false;
   std::atomic<uint64_t> wakeups_{0};
   uint64_t posted_at_ ABSL_GUARDED_BY(lock_) = 0;  // the first of posted_, where posts are timed
-  std::atomic<int> leaving_{0};                    // raised before what may end the loop is done, so that who sees that sees this
+  std::atomic<int> leaving_{0};  // raised before what may end the loop is done, so that who sees that sees this
 };
 
 inline void PostQueue::Posted::done() const {

@@ -33,7 +33,8 @@ public:
   // The loop's thread. Costs a few stores.
   void add(const Record& record);
 
-  // Any thread: how many were ever written; and those from number `from` on, below `to`, that are still there, in order.
+  // Any thread: how many were ever written; and those from number `from` on, below `to`, that are still there, in
+  // order.
   uint64_t written() const { return ended_.load(std::memory_order_acquire); }
   std::vector<Record> read(uint64_t from, uint64_t to) const;
   // How many of them are not.
@@ -57,5 +58,9 @@ private:
   std::atomic<uint64_t> begun_{0};
   std::atomic<uint64_t> ended_{0};
 };
+
+// Of the calling thread, where that runs a traced loop: notes that it posts, and returns the number of the post. Else
+// 0.
+uint64_t tracePost();
 
 }  // namespace nuncio

@@ -16,33 +16,26 @@ namespace {
 // A callback on its way to the background list, and in it.
 class BackgroundTask final : public Task {
 public:
-  BackgroundTask(LoopCore& loop, PostCb cb) : loop_(loop), cb_(std::move(cb)) {}
+  explicit BackgroundTask(LoopCore& loop) : loop_(loop) {}
   ~BackgroundTask() = default;
 
   void runTask() override {
     const std::unique_ptr<BackgroundTask> self(this);
     auto& loop = static_cast<Loop&>(loop_);
-    const Loop::CallbackScope seen(loop, CallbackId::ofCallable(*cb_.operations()));
-    loop.call("background", cb_);
+    const Loop::CallbackScope seen(loop, CallbackId::ofCallable(*cb.operations()));
+    loop.call("background", cb);
   }
   void refuseTask() noexcept override { delete this; }
 
+  PostCb cb;
+
 private:
   LoopCore& loop_;  // which runs it, or refuses it
-  PostCb cb_;
 };
+using BackgroundTaskPtr = std::unique_ptr<BackgroundTask>;
 
-}  // namespace
-
-bool Background::post(PostCb cb) {
-  if (!NUNCIO_CONTRACT(cb != nullptr, "-", "Background::post", "null callback")) {
-    return false;
-  }
-  LoopCore& loop = *loop_;
-  std::unique_ptr<BackgroundTask> task(new (std::nothrow) BackgroundTask(loop, std::move(cb)));
-  if (task == nullptr || loop.ended()) {
-    return false;
-  }
+// False when the loop refuses it, which is destroyed then.
+bool hand(LoopCore& loop, BackgroundTaskPtr task) {
   if (loop.onLoopThread() && !loop.closing()) {
     loop.addBackground(*task.release());
     return true;
@@ -51,12 +44,31 @@ bool Background::post(PostCb cb) {
   return loop.tryPost(arrival);
 }
 
-Future<void> Background::turn(std::source_location place) {
+}  // namespace
+
+bool Background::post(PostCb cb) {
+  if (!NUNCIO_CONTRACT(cb != nullptr, "-", "Background::post", "null callback")) {
+    return false;
+  }
+  BackgroundTaskPtr task(new (std::nothrow) BackgroundTask(*loop_));
+  if (task == nullptr) {
+    return false;
+  }
+  task->cb = std::move(cb);
+  return hand(*loop_, std::move(task));
+}
+
+Future<void> Background::whenIdle(std::source_location place) {
   if (loop_->dispatcher() == nullptr) {
-    return makeFailedFuture<void>(absl::CancelledError("Background::turn: the dispatcher is gone"), place);
+    return makeFailedFuture<void>(absl::CancelledError("Background::whenIdle: the dispatcher is gone"), place);
+  }
+  BackgroundTaskPtr task(new (std::nothrow) BackgroundTask(*loop_));
+  if (task == nullptr) {
+    return Future<void>(future_internal::failed<void>(future_internal::Reason::NoMemory), place);
   }
   auto [promise, future] = makePromise<void>(*loop_->dispatcher(), place);
-  post([promise = std::move(promise)]() mutable { promise.setValue(); });
+  task->cb = [promise = std::move(promise)]() mutable { promise.setValue(); };
+  hand(*loop_, std::move(task));
   return std::move(future);
 }
 

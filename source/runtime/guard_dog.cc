@@ -58,6 +58,16 @@ nanoseconds timeBetweenLooks(const GuardDogOptions& options) {
   return std::max(shortest / kLooks, kMinLook);
 }
 
+// "Never" is often said by the greatest duration that there is.
+GuardDogOptions clamped(GuardDogOptions options) {
+  constexpr milliseconds kLongest = std::chrono::hours(24 * 365 * 68);
+  for (milliseconds* const limit :
+       {&options.stall, &options.miss, &options.megamiss, &options.kill, &options.multikill}) {
+    *limit = std::min(*limit, kLongest);
+  }
+  return options;
+}
+
 absl::Status checkOptions(const GuardDogOptions& options) {
   if (options.stall < milliseconds(1)) {
     return absl::InvalidArgumentError("guard dog: stall has to be at least 1 ms");
@@ -78,16 +88,16 @@ absl::Status checkOptions(const GuardDogOptions& options) {
 
 absl::string_view nameOf(StallReport::Kind kind) {
   switch (kind) {
-  case StallReport::Kind::Stall:
-    return "stall";
-  case StallReport::Kind::Miss:
-    return "miss";
-  case StallReport::Kind::MegaMiss:
-    return "megamiss";
-  case StallReport::Kind::Kill:
-    return "kill";
-  case StallReport::Kind::MultiKill:
-    break;
+    case StallReport::Kind::Stall:
+      return "stall";
+    case StallReport::Kind::Miss:
+      return "miss";
+    case StallReport::Kind::MegaMiss:
+      return "megamiss";
+    case StallReport::Kind::Kill:
+      return "kill";
+    case StallReport::Kind::MultiKill:
+      break;
   }
   return "multikill";
 }
@@ -125,13 +135,14 @@ struct GuardDog::Watch::Watched {
   milliseconds report_at;
   bool missed = false;
   bool megamissed = false;
+  bool overdue = false;  // for long enough for a multikill
 };
 
 // The watched, shared by the dog and all watches.
-class GuardDog::Watch::Kennel final : ForkAware {
+class GuardDog::Watch::WatchList final : ForkAware {
 public:
-  Kennel() : ForkAware(&lock_) { watchForks(); }
-  ~Kennel() override { unwatchForks(); }
+  WatchList() : ForkAware(&lock_) { watchForks(); }
+  ~WatchList() override { unwatchForks(); }
 
   void add(const std::shared_ptr<Watched>& watched) {
     const MutexLock lock(lock_);
@@ -155,28 +166,26 @@ private:
 GuardDog::Watch& GuardDog::Watch::operator=(Watch&& other) noexcept {
   if (this != &other) {
     stop();
-    kennel_ = std::move(other.kennel_);
+    watch_list_ = std::move(other.watch_list_);
     watched_ = std::move(other.watched_);
   }
   return *this;
 }
 
 void GuardDog::Watch::stop() noexcept {
-  if (const std::shared_ptr<Kennel> kennel = std::move(kennel_); kennel != nullptr) {
-    kennel->remove(watched_);
+  if (const std::shared_ptr<WatchList> watch_list = std::move(watch_list_); watch_list != nullptr) {
+    watch_list->remove(watched_);
     watched_ = nullptr;
   }
 }
 
 class GuardDogImpl final : public GuardDog {
   using Watched = Watch::Watched;
-  using Kennel = Watch::Kennel;
+  using WatchList = Watch::WatchList;
 
 public:
   explicit GuardDogImpl(GuardDogOptions options)
-      : options_(std::move(options)),
-        look_(timeBetweenLooks(options_)),
-        kennel_(std::make_shared<Kennel>()) {}
+      : options_(std::move(options)), look_(timeBetweenLooks(options_)), watch_list_(std::make_shared<WatchList>()) {}
 
   ~GuardDogImpl() override {
     if (thread_.joinable()) {
@@ -228,8 +237,8 @@ public:
   // GuardDog
   Watch watch(Dispatcher& dispatcher, absl::string_view group) override {
     auto watched = std::make_shared<Watched>(dispatcher, group);
-    kennel_->add(watched);
-    return Watch(kennel_, std::move(watched));
+    watch_list_->add(watched);
+    return Watch(watch_list_, std::move(watched));
   }
   GuardDogStats stats() const override {
     return {.stalls = stalls_.get(),
@@ -242,7 +251,7 @@ private:
   // Those that a group has, and those of them that are in one callback for long enough for a multikill.
   struct Group {
     std::size_t size = 0;
-    std::size_t stuck = 0;
+    std::size_t overdue = 0;
   };
 
   void look();
@@ -253,7 +262,7 @@ private:
 
   GuardDogOptions options_;
   const nanoseconds look_;
-  const std::shared_ptr<Kennel> kennel_;
+  const std::shared_ptr<WatchList> watch_list_;
   const uint32_t fork_generation_ = forkGeneration();
   DispatcherPtr dispatcher_;
   std::optional<PeriodicTimer> timer_;
@@ -273,25 +282,29 @@ private:
 void GuardDogImpl::look() {
   const MonotonicTime now = dispatcher_->timeSource().monotonicTime();
   std::map<absl::string_view, Group> groups;
-  const std::vector<std::shared_ptr<Watched>> all = kennel_->all();
+  const std::vector<std::shared_ptr<Watched>> all = watch_list_->all();
   for (const std::shared_ptr<Watched>& watched : all) {
     lookAt(*watched, now, groups[watched->group]);
   }
   looked_at_ = now;
   for (const std::shared_ptr<Watched>& watched : all) {
     const Group& group = groups[watched->group];
-    const auto share =
-        static_cast<std::size_t>(std::ceil(options_.multikill_share * static_cast<double>(group.size)));
-    if (group.stuck >= std::max<std::size_t>(2, share) && !watched->callback.none()) {
+    const auto share = static_cast<std::size_t>(std::ceil(options_.multikill_share * static_cast<double>(group.size)));
+    if (watched->overdue && group.overdue >= std::max<std::size_t>(2, share)) {
       kill(StallReport::Kind::MultiKill, *watched, now - watched->since);
     }
   }
 }
 
 void GuardDogImpl::lookAt(Watched& watched, MonotonicTime now, Group& group) {
-  ++group.size;
   LoopCore& loop = *watched.loop;
-  const CallbackId callback = loop.ended() ? CallbackId() : loop.callback();
+  watched.overdue = false;
+  if (loop.ended()) {
+    watched.callback = CallbackId();
+    return;
+  }
+  ++group.size;
+  const CallbackId callback = loop.callback();
   const uint64_t number = loop.callbacks();
   if (callback.none() || watched.callback.none() || number != watched.number) {
     watched.callback = callback;
@@ -325,7 +338,8 @@ void GuardDogImpl::lookAt(Watched& watched, MonotonicTime now, Group& group) {
   if (lasts(options_.kill)) {
     kill(StallReport::Kind::Kill, watched, running);
   }
-  group.stuck += lasts(options_.multikill) ? 1 : 0;
+  watched.overdue = lasts(options_.multikill);
+  group.overdue += watched.overdue ? 1 : 0;
 }
 
 bool GuardDogImpl::mayReportStall(MonotonicTime now) {
@@ -356,9 +370,7 @@ void GuardDogImpl::report(StallReport::Kind kind, const Watched& watched, nanose
   if (with_stack) {
     const std::vector<void*> stack = stackOfThread(loop.kernelThread());
     if (loop.callbacks() == watched.number && !loop.callback().none()) {  // else it is that of what came next
-      for (void* const address : stack) {
-        report.stack.push_back(describeAddress(address));
-      }
+      report.stack = describeStack(stack);
     }
   }
   NUNCIO_LOG(Runtime, warn, "{}", report.toString());
@@ -377,12 +389,14 @@ void GuardDogImpl::kill(StallReport::Kind kind, const Watched& watched, nanoseco
   std::abort();
 }
 
+int GuardDog::stackSignal() { return threadStackSignal(); }
+
 absl::StatusOr<std::unique_ptr<GuardDog>> GuardDog::create(GuardDogOptions options, TimeSystem* time_system) {
   if (absl::Status status = checkOptions(options); !status.ok()) {
     return status;
   }
   try {
-    auto dog = std::make_unique<GuardDogImpl>(std::move(options));
+    auto dog = std::make_unique<GuardDogImpl>(clamped(std::move(options)));
     if (absl::Status status = dog->start(time_system); !status.ok()) {
       return status;
     }

@@ -30,8 +30,19 @@ constexpr std::size_t kHandlersFrames = 2;  // the handler's own, and the kernel
 // What is asked, and answered. It is never freed: a signal may be under way for as long as the thread blocks it.
 enum class State : uint8_t { Idle, Asked, Answering, Answered };
 struct Question {
-  std::atomic<State> state{State::Idle};  // acquired by who goes on with what is below, released when that is there
-  std::atomic<int> thread{0};
+  // Who is asked, and how far that is, in one word: a thread that gets the signal late does not answer for another.
+  // Acquired by who goes on with what is below, released when that is there.
+  static constexpr uint64_t word(int thread, State state) {
+    return static_cast<uint64_t>(thread) << 2 | static_cast<uint64_t>(state);
+  }
+  bool is(State state) const { return (asked.load(std::memory_order_acquire) & 3) == static_cast<uint64_t>(state); }
+  bool change(int thread, State from, State to) {
+    uint64_t expected = word(thread, from);
+    return asked.compare_exchange_strong(expected, word(thread, to), std::memory_order_acq_rel,
+                                         std::memory_order_relaxed);
+  }
+
+  std::atomic<uint64_t> asked{word(0, State::Idle)};
   int size = 0;
   std::array<void*, kMaxFrames> frames{};
 };
@@ -47,12 +58,10 @@ Mutex& asking() {
 
 void onStackSignal(int /*signal*/) {
   const int saved_errno = errno;
-  State asked = State::Asked;
-  if (question.thread.load(std::memory_order_relaxed) == static_cast<int>(::syscall(SYS_gettid)) &&
-      question.state.compare_exchange_strong(asked, State::Answering, std::memory_order_acquire,
-                                             std::memory_order_relaxed)) {
+  const auto here = static_cast<int>(::syscall(SYS_gettid));
+  if (question.change(here, State::Asked, State::Answering)) {
     question.size = ::backtrace(question.frames.data(), static_cast<int>(kMaxFrames));
-    question.state.store(State::Answered, std::memory_order_release);
+    question.change(here, State::Answering, State::Answered);
   }
   errno = saved_errno;
 }
@@ -61,7 +70,7 @@ void onStackSignal(int /*signal*/) {
 bool waitForAnswer() {
   constexpr std::chrono::milliseconds kPatience{50};
   const auto end = std::chrono::steady_clock::now() + kPatience;
-  while (question.state.load(std::memory_order_acquire) != State::Answered) {
+  while (!question.is(State::Answered)) {
     if (std::chrono::steady_clock::now() >= end) {
       return false;
     }
@@ -69,6 +78,21 @@ bool waitForAnswer() {
     ::nanosleep(&kPause, nullptr);
   }
   return true;
+}
+
+std::string describeAddress(void* address) {
+  std::string text = absl::StrCat("0x", absl::Hex(reinterpret_cast<uintptr_t>(address)));
+  std::array<char, 512> symbol{};
+  if (absl::Symbolize(address, symbol.data(), static_cast<int>(symbol.size()))) {
+    absl::StrAppend(&text, " in ", symbol.data());
+  }
+  Dl_info info{};
+  if (::dladdr(address, &info) != 0 && info.dli_fname != nullptr) {
+    const absl::string_view path(info.dli_fname);
+    const std::size_t offset = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(info.dli_fbase);
+    absl::StrAppend(&text, " (", path.substr(path.rfind('/') + 1), "+0x", absl::Hex(offset), ")");
+  }
+  return text;
 }
 
 }  // namespace
@@ -99,18 +123,18 @@ absl::Status prepareThreadStacks() {
   return absl::ResourceExhaustedError("all real-time signals have handlers already; a guard dog needs one");
 }
 
+int threadStackSignal() { return stack_signal.load(std::memory_order_relaxed); }
+
 std::vector<void*> stackOfThread(int kernel_thread) {
   const NoFork no_fork;
   const MutexLock lock(asking());
-  if (question.state.load(std::memory_order_acquire) == State::Answering) {
+  if (question.is(State::Answering)) {
     return {};  // a thread that was asked long ago is still at it
   }
-  question.thread.store(kernel_thread, std::memory_order_relaxed);
-  question.state.store(State::Asked, std::memory_order_release);
-  if (::syscall(SYS_tgkill, ::getpid(), kernel_thread, stack_signal.load(std::memory_order_relaxed)) != 0 ||
-      !waitForAnswer()) {
-    State asked = State::Asked;
-    if (question.state.compare_exchange_strong(asked, State::Idle, std::memory_order_relaxed) || !waitForAnswer()) {
+  question.asked.store(Question::word(kernel_thread, State::Asked), std::memory_order_release);
+  const bool sent = ::syscall(SYS_tgkill, ::getpid(), kernel_thread, threadStackSignal()) == 0;
+  if (!sent || !waitForAnswer()) {
+    if (question.change(kernel_thread, State::Asked, State::Idle) || !waitForAnswer()) {
       return {};
     }
   }
@@ -119,21 +143,13 @@ std::vector<void*> stackOfThread(int kernel_thread) {
   return {frames + std::min(kHandlersFrames, size), frames + size};
 }
 
-std::string describeAddress(void* address) {
-  std::string text = absl::StrCat("0x", absl::Hex(reinterpret_cast<uintptr_t>(address)));
-  std::array<char, 512> symbol{};
-  // A return address may be the first of the next function: the call is before it.
-  void* const call = static_cast<std::byte*>(address) - 1;
-  if (absl::Symbolize(call, symbol.data(), static_cast<int>(symbol.size()))) {
-    absl::StrAppend(&text, " in ", symbol.data());
+std::vector<std::string> describeStack(const std::vector<void*>& stack) {
+  std::vector<std::string> lines;
+  for (std::size_t i = 0; i < stack.size(); ++i) {
+    // A return address may be the first of the next line, or function: the call is before it.
+    lines.push_back(describeAddress(static_cast<std::byte*>(stack[i]) - (i == 0 ? 0 : 1)));
   }
-  Dl_info info{};
-  if (::dladdr(address, &info) != 0 && info.dli_fname != nullptr) {
-    const absl::string_view path(info.dli_fname);
-    const std::size_t offset = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(info.dli_fbase);
-    absl::StrAppend(&text, " (", path.substr(path.rfind('/') + 1), "+0x", absl::Hex(offset), ")");
-  }
-  return text;
+  return lines;
 }
 
 }  // namespace nuncio

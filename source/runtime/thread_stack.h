@@ -13,11 +13,15 @@ namespace nuncio {
 // Has to succeed first. Takes a real-time signal for the life of the process: ResourceExhausted when none is free.
 absl::Status prepareThreadStacks();
 
-// The return addresses of thread `kernel_thread`, innermost first. Empty when it has ended, or does not answer within
-// 50 ms, as one that blocks the signal; or when another thread is being asked.
+// That signal; 0: none yet.
+int threadStackSignal();
+
+// Where thread `kernel_thread` is, innermost first: an address of an instruction, then return addresses. Empty when it
+// has ended, or does not answer within 50 ms, as one that blocks the signal; or when another thread is being asked.
+// Meanwhile nobody can fork.
 std::vector<void*> stackOfThread(int kernel_thread);
 
-// "0x5581e3f0a2c1 in Trie::walk() (server+0x142c1)".
-std::string describeAddress(void* address);
+// For each of them, "0x5581e3f0a2c1 in Trie::walk() (server+0x142c1)": the address of the instruction, or of the call.
+std::vector<std::string> describeStack(const std::vector<void*>& stack);
 
 }  // namespace nuncio

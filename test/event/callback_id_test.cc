@@ -7,10 +7,10 @@
 #include <memory>
 #include <source_location>
 #include <string>
-#include <thread>
-#include <utility>
 #include <sys/socket.h>
+#include <thread>
 #include <unistd.h>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -152,6 +152,19 @@ TEST_F(CallbackIdTest, NamesACoroutineByThePlaceWhereItWaited) {
   promise.setValue(1);
   dispatcher_->run(RunType::NonBlock);
   EXPECT_THAT(seen_, HasSubstr("waitAndNote"));
+}
+
+TEST_F(CallbackIdTest, NamesACallbackAgainThatHasCancelledWhatCleansUp) {
+  auto [promise, future] = makePromise<int>(*dispatcher_);
+  std::string cleaned_up;
+  Future<int> pending = std::move(future).ensure([&] { cleaned_up = name(); });
+  dispatcher_->post([&] {
+    pending.cancel();
+    seen_ = name();
+  });
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(cleaned_up, HasSubstr("callback_id_test.cc"));
+  EXPECT_THAT(seen_, HasSubstr("lambda"));
 }
 
 TEST_F(CallbackIdTest, NamesNoneOutsideOfARunAndWhileTheLoopSleeps) {

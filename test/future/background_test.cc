@@ -171,9 +171,9 @@ TEST_F(BackgroundTest, MayOutliveItsDispatcher) {
   Background background(*gone);
   gone.reset();
   EXPECT_FALSE(background.post([] { FAIL(); }));
-  Future<void> turn = background.turn();
-  ASSERT_TRUE(turn.isReady());
-  EXPECT_TRUE(absl::IsCancelled(turn.result().status()));
+  Future<void> idle = background.whenIdle();
+  ASSERT_TRUE(idle.isReady());
+  EXPECT_TRUE(absl::IsCancelled(idle.result().status()));
 }
 
 TEST_F(BackgroundTest, RefusesANullCallback) {
@@ -182,7 +182,7 @@ TEST_F(BackgroundTest, RefusesANullCallback) {
 
 Future<void> inParts(Background& background, int parts, std::vector<std::string>& log) {
   for (int i = 0; i < parts; ++i) {
-    co_await background.turn();
+    co_await background.whenIdle();
     log.push_back("part");
   }
 }
@@ -196,17 +196,17 @@ TEST_F(BackgroundTest, ACoroutineWaitsForItsTurn) {
   EXPECT_THAT(log_, ElementsAre("post", "part", "part"));
 }
 
-TEST_F(BackgroundTest, ATurnFailsWhenTheDispatcherShutsDown) {
-  Future<void> turn;
+TEST_F(BackgroundTest, WhenIdleFailsWhenTheDispatcherShutsDown) {
+  Future<void> idle;
   dispatcher_->post([&] {
-    turn = background_.turn();
+    idle = background_.whenIdle();
     dispatcher_->exit();
     dispatcher_->post([] {});
   });
   dispatcher_->run(RunType::NonBlock);
   dispatcher_->shutdown();
-  ASSERT_TRUE(turn.isReady());
-  EXPECT_TRUE(turn.result().failed());
+  ASSERT_TRUE(idle.isReady());
+  EXPECT_TRUE(idle.result().failed());
 }
 
 }  // namespace

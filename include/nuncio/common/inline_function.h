@@ -162,7 +162,9 @@ private:
   static constexpr Operations kHeapOperations{
       {inline_function_internal::kTypeOf<D>},
       [](void* storage, Args... args) -> R { return call<D>(**stored<D*>(storage), std::forward<Args>(args)...); },
-      nullptr, [](void* storage) noexcept { delete *stored<D*>(storage); }, sizeof(D*)};
+      nullptr,
+      [](void* storage) noexcept { delete *stored<D*>(storage); },
+      sizeof(D*)};
 
   void take(InlineFunction& other) noexcept {
     if (other.operations_ != nullptr) {

@@ -18,15 +18,15 @@ namespace nuncio {
 //   trace.stop();
 //   std::ofstream("trace.json") << trace.chromeJson();   // for https://ui.perfetto.dev, or chrome://tracing
 //
-// The picture has a track for each dispatcher, a slice for each callback, with its name, and for each time that the loop
-// slept, an arrow from each post to what it became, where both are on traced dispatchers, and the number of posts in
-// each batch.
+// The picture has a track for each dispatcher, a slice for each callback, with its name, and for each time that the
+// loop slept, an arrow from each post to what it became, where both are on traced dispatchers, and the number of posts
+// in each batch.
 //
 // Threads: any, one call at a time; the dispatchers go on meanwhile, on theirs. Lifetime: of the trace and the
-// dispatchers, each may go first. A dispatcher keeps the memory until it goes, for the next trace. Fork: the child's
-// own dispatchers go on being traced. Cost: off, a branch a callback and a post. On, two looks at the clock and some 5
-// ns a callback, some 25 ns a post, and 32 bytes each; nothing is allocated, locked or written meanwhile. See
-// docs/observability.md.
+// dispatchers, each may go first. A dispatcher keeps the memory until it goes, for the next trace, which overwrites
+// what the one before has not written out. Fork: the child's own dispatchers go on being traced. Cost: off, a branch a
+// callback and a post. On, two looks at the clock and some 5 ns a callback, some 25 ns a post, and 32 bytes each;
+// nothing is allocated, locked or written meanwhile. See docs/observability.md.
 class LoopTrace {
 public:
   static constexpr std::size_t kRecords = 65'536;
@@ -45,7 +45,7 @@ public:
   // The picture ends here. Idempotent; the destructor does it too.
   void stop();
 
-  // What there is so far, in the JSON format of Chrome's trace viewer. Times are in microseconds from the first add().
+  // What there is so far, in the JSON format of Chrome's trace viewer. Times are in microseconds from the constructor.
   // "otherData" has the number of records that were overwritten. Throws std::bad_alloc.
   std::string chromeJson() const;
 

@@ -21,27 +21,27 @@ namespace nuncio {
 struct StallReport {
   enum class Kind : uint8_t { Stall, Miss, MegaMiss, Kill, MultiKill };
 
-  Kind kind;
+  Kind kind = Kind::Stall;
   std::string dispatcher;
   // Its type ("Server::accept(int)::{lambda()#2}"), or where the continuation or co_await stands that it is.
   std::string callback;
-  // For how long, to within an eighth of the shortest time of GuardDogOptions; and for how much of that the thread had a processor:
-  // one that computes had it most of the time, one that is blocked in a system call or a lock, or is not scheduled, did
-  // not.
-  std::chrono::nanoseconds running;
-  std::chrono::nanoseconds cpu;
+  // For how long, to within an eighth of the shortest time of GuardDogOptions; and for how much of that the thread had
+  // a processor: one that computes had it most of the time, one that is blocked in a system call or a lock, or is not
+  // scheduled, did not.
+  std::chrono::nanoseconds running{0};
+  std::chrono::nanoseconds cpu{0};
   // Where the thread is, innermost first: "0x55d0c1 in spin() (program+0x1234)", for addr2line. Of stalls and kills;
   // empty where it has left the callback meanwhile, or blocks the signal that asks for it.
   std::vector<std::string> stack;
   // Stalls that were not reported since the last report, since there were too many in a minute.
-  uint64_t suppressed;
+  uint64_t suppressed = 0;
 
   bool computes() const { return cpu * 2 >= running; }
   // What the log has.
   std::string toString() const;
 };
 
-// Zero durations, but for `stall`, turn off what they are for.
+// Zero durations, but for `stall`, turn off what they are for; those beyond 68 years are 68 years.
 struct GuardDogOptions {
   // In one callback for so long, and for 2, 4, 8, ... times that: reported, with the stack. At least 1 ms.
   std::chrono::milliseconds stall{25};
@@ -73,17 +73,19 @@ struct GuardDogStats {
 //   if (!dog.ok()) return dog.status();
 //   GuardDog::Watch watch = (*dog)->watch(dispatcher);
 //
-//   [warning] dispatcher worker_1 has been in one callback for 51 ms (computes: 49 ms of CPU): Lookup::all()::{lambda()#1}
+//   stall: dispatcher worker_1 has been in one callback for 51 ms (computes: 49 ms of CPU): Lookup::all()::{lambda()#1}
 //     0x5581e3f0a2c1 in Trie::walk() (server+0x142c1)
 //     ...
 //
-// A thread of its own looks at them eight times a stall, or the shortest of its times (some 10 us of a processor), at what they note
-// anyway: two stores a callback. A loop that sleeps is never reported. Only a thread that stalls is disturbed: by a
-// real-time signal, whose handler notes the stack. System calls are restarted after it, but for those that never are
-// (nanosleep, poll, epoll_wait: EINTR). See Seastar's stall detector and Envoy's guard dog.
+// A thread of its own looks at them eight times a stall, or the shortest of its times (some 10 us of a processor), at
+// what they note anyway: two stores a callback. A loop that sleeps is never reported. Only a thread that stalls is
+// disturbed: by a real-time signal, whose handler notes the stack. System calls are restarted after it, but for those
+// that never are (nanosleep, poll, epoll_wait: EINTR). While a stack is taken, for a tenth of a second at most, a
+// fork() waits. See Seastar's stall detector and Envoy's guard dog.
 //
-// Threads: any, but the destructor not in `on_event`. Lifetime: of dog, watches and dispatchers each may go first.
-// Fork: in a child there is no such thread: what is inherited may be destroyed, and does nothing.
+// Threads: any, but the destructor not in `on_event`. An exception of `on_event` is logged, and ends that look.
+// Lifetime: of dog, watches and dispatchers each may go first. Fork: in a child there is no such thread: what is
+// inherited may be destroyed, and does nothing.
 class GuardDog {
 public:
   // Watches until it is destroyed.
@@ -99,11 +101,11 @@ public:
   private:
     friend class GuardDogImpl;
     struct Watched;
-    class Kennel;
-    Watch(std::shared_ptr<Kennel> kennel, std::shared_ptr<Watched> watched)
-        : kennel_(std::move(kennel)), watched_(std::move(watched)) {}
+    class WatchList;
+    Watch(std::shared_ptr<WatchList> watch_list, std::shared_ptr<Watched> watched)
+        : watch_list_(std::move(watch_list)), watched_(std::move(watched)) {}
 
-    std::shared_ptr<Kennel> kennel_;  // shared with the dog
+    std::shared_ptr<WatchList> watch_list_;  // shared with the dog
     std::shared_ptr<Watched> watched_;
   };
 
@@ -117,6 +119,10 @@ public:
   virtual Watch watch(Dispatcher& dispatcher, absl::string_view group = "") = 0;
 
   virtual GuardDogStats stats() const = 0;
+
+  // The signal that asks a thread for its stack: the highest real-time signal that had no handler when the first dog
+  // was made; 0 before. The handler stays for the life of the process.
+  static int stackSignal();
 };
 
 }  // namespace nuncio

@@ -39,6 +39,7 @@ public:
   std::string text() const;
 
 private:
+  static_assert(alignof(CallableType) > 3 && alignof(std::type_info) > 3, "the tag has to fit beside an address");
   enum Tag : uintptr_t { kCallable = 0, kPlace = 1, kDestroyed = 2, kTask = 3, kTags = 3 };
 
   explicit constexpr CallbackId(uintptr_t word) : word_(word) {}
