@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
+#include "source/common/place_text.h"
+
 namespace nuncio {
 namespace {
 
@@ -33,7 +35,7 @@ std::string CallbackId::text() const {
       return nameOf(static_cast<const CallableType*>(constant)->type);
     case kPlace: {
       const auto place = std::bit_cast<std::source_location>(constant);
-      return absl::StrCat(place.file_name(), ":", place.line(), " in ", place.function_name());
+      return placeText(place);
     }
     case kDestroyed:
       return absl::StrCat("~", nameOf(static_cast<const std::type_info*>(constant)));

@@ -187,6 +187,7 @@ void Loop::beginTimed(CallbackScope& callback) {
   callback.ring_ = ring();
   if (callback.ring_ != nullptr) {
     callback.began_ = TickClock::now();
+    timed_since_.store(callback.began_, std::memory_order_relaxed);
   }
   if (figures_ != nullptr && figures_->timesCallbacks()) {
     // One that runs within this one looks itself.
@@ -197,6 +198,7 @@ void Loop::beginTimed(CallbackScope& callback) {
 
 // One look at the clock a callback, for figures: in a row, each begins where the one before ended.
 void Loop::endTimed(const CallbackScope& callback) {
+  timed_since_.store(0, std::memory_order_relaxed);
   if (callback.ring_ != nullptr) {  // named by what it became known as meanwhile
     callback.ring_->add({.kind = TraceRing::Kind::Callback,
                          .begin = callback.began_,

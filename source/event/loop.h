@@ -162,6 +162,8 @@ public:
   TraceRing* startTrace(std::size_t records, uint64_t& from);
   void stopTrace();
   TraceRing* ring() const { return ring_.load(std::memory_order_acquire); }
+  // Since when, by TickClock, a callback runs that is timed; 0: none does. Any thread.
+  uint64_t timedSince() const { return timed_since_.load(std::memory_order_relaxed); }
   // Notes something that takes no time, where it is traced.
   void traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow);
   // The loop is about to wait in the kernel; until it has notePolled().
@@ -445,6 +447,7 @@ private:
   uint64_t callback_ended_at_ = 0;  // by deadlineClock(), where durations are recorded; 0: the next has to look itself
   // Whether callbacks are timed, for either purpose. Relaxed: one more or less.
   std::atomic<bool> timed_{false};
+  std::atomic<uint64_t> timed_since_{0};  // relaxed: it is read when the loop has been at it for long
   // Rings stay until the loop goes, since it may be writing to one that was taken away: two or more only where the next
   // trace needed a larger one. Null while nothing is traced; released when the ring is there.
   std::atomic<TraceRing*> ring_{nullptr};

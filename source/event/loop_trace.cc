@@ -71,7 +71,21 @@ std::string microseconds(uint64_t nanoseconds) {
 struct Track {
   Track(Dispatcher& dispatcher, Loop& traced) : name(dispatcher.name()), share(dispatcher), loop(traced) {}
 
-  std::vector<TraceRing::Record> records() const { return ring->read(from, to); }
+  // With what still runs, if that is known, as if it ended now.
+  std::vector<TraceRing::Record> records() const {
+    std::vector<TraceRing::Record> records = ring->read(from, to);
+    if (open.begin != 0) {
+      records.push_back(open);
+    }
+    return records;
+  }
+  void noteOpen() {
+    open = {.kind = TraceRing::Kind::Callback,
+            .begin = loop.timedSince(),
+            .end = TickClock::now(),
+            .id = loop.callback().word(),
+            .flow = 0};
+  }
 
   const std::string name;
   const LoopRef share;
@@ -79,6 +93,7 @@ struct Track {
   const TraceRing* ring = nullptr;  // the loop's
   uint64_t from = 0;                // the records of this trace
   uint64_t to = UINT64_MAX;
+  TraceRing::Record open{};  // the callback that ran when it was stopped; it begins at 0 where none did
 };
 using Tracks = std::vector<std::unique_ptr<Track>>;
 
@@ -209,6 +224,7 @@ public:
   void stop() {
     if (!std::exchange(stopped_, true)) {
       for (const std::unique_ptr<Track>& track : tracks_) {
+        track->noteOpen();
         track->loop.stopTrace();
         track->to = track->ring->written();
       }

@@ -10,6 +10,7 @@
 
 #include "nuncio/common/assert.h"
 #include "nuncio/common/logging.h"
+#include "source/common/place_text.h"
 
 namespace nuncio::future_internal {
 namespace {
@@ -24,9 +25,7 @@ struct Entry {
 std::string describe(const Node& node) {
   const std::source_location& place = node.place_;
   // A place that nobody gave has no line.
-  return place.line() == 0
-             ? std::string(node.kind())
-             : absl::StrCat(node.kind(), " at ", place.file_name(), ":", place.line(), " in ", place.function_name());
+  return place.line() == 0 ? std::string(node.kind()) : absl::StrCat(node.kind(), " at ", placeText(place));
 }
 
 // What `node` waits for, the first one first.

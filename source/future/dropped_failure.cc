@@ -6,6 +6,7 @@
 #include "nuncio/common/logging.h"
 #include "nuncio/future/internal/node.h"
 #include "source/common/made_once.h"
+#include "source/common/place_text.h"
 
 namespace nuncio {
 namespace {
@@ -34,9 +35,8 @@ void future_internal::reportDropped(const Failure* failure, const std::source_lo
       handlerNow()(status, place);
       return;
     }
-    NUNCIO_LOG(Future, warn,
-               "a failed future was dropped: {}; it was made at {}:{} in {}; handle the failure, or say detach()",
-               status.ToString(), place.file_name(), place.line(), place.function_name());
+    NUNCIO_LOG(Future, warn, "a failed future was dropped: {}; it was made at {}; handle the failure, or say detach()",
+               status.ToString(), placeText(place));
   } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): there is no memory to say so
   }
 }

@@ -15,6 +15,7 @@
 
 #include "nuncio/future/internal/node.h"
 #include "nuncio/future/status_error.h"
+#include "source/common/place_text.h"
 
 namespace nuncio::future_internal {
 namespace {
@@ -132,8 +133,8 @@ Failure* failureFor(Reason reason) noexcept { return shareFailure(&keptFailure(r
 
 Failure* brokenPromise(const std::source_location& place) noexcept {
   return makeFailureOf([&] {
-    return absl::AbortedError(absl::StrCat("broken promise: the one made at ", place.file_name(), ":", place.line(),
-                                           " in ", place.function_name(), " was destroyed without a result"));
+    return absl::AbortedError(
+        absl::StrCat("broken promise: the one made at ", placeText(place), " was destroyed without a result"));
   });
 }
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_replace.h"
 
 #include "nuncio/future/debug.h"
+#include "source/common/place_text.h"
 #include "source/future/failure.h"
 
 namespace nuncio {
@@ -95,8 +96,7 @@ std::vector<std::string> Gate::whoIsInside() const {
       lines.push_back(absl::StrCat("... and ", holders.size() - kMaxNamed, " more"));
       break;
     }
-    std::string line = absl::StrCat("entered at ", holder->place_.file_name(), ":", holder->place_.line(), " in ",
-                                    holder->place_.function_name());
+    std::string line = absl::StrCat("entered at ", placeText(holder->place_));
     if (holder->node_ != nullptr) {
       std::string trace = absl::StrCat("\n", future_internal::traceNode(holder->node_->upstream_));
       trace.pop_back();  // the end of its last line, or the beginning of none

@@ -3,15 +3,15 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "source/common/place_text.h"
 #include "source/future/failure.h"
 
 namespace nuncio::future_internal {
 
 Failure* brokenStream(const std::source_location& place) noexcept {
   return makeFailureOf([&] {
-    return absl::AbortedError(absl::StrCat("broken stream: the PromiseStream made at ", place.file_name(), ":",
-                                           place.line(), " in ", place.function_name(),
-                                           " was destroyed before close()"));
+    return absl::AbortedError(
+        absl::StrCat("broken stream: the PromiseStream made at ", placeText(place), " was destroyed before close()"));
   });
 }
 

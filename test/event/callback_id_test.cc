@@ -18,6 +18,7 @@
 #include "nuncio/common/file_descriptor.h"
 #include "nuncio/event/dispatcher.h"
 #include "nuncio/event/internal/loop_core.h"
+#include "nuncio/future/call.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/future.h"
 #include "nuncio/future/promise.h"
@@ -30,6 +31,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class CallbackIdTest : public ::testing::Test {
 public:
@@ -151,7 +153,8 @@ TEST_F(CallbackIdTest, NamesACoroutineByThePlaceWhereItWaited) {
   waitAndNote(std::move(future), *dispatcher_, seen_).detach();
   promise.setValue(1);
   dispatcher_->run(RunType::NonBlock);
-  EXPECT_THAT(seen_, HasSubstr("waitAndNote"));
+  EXPECT_THAT(seen_, HasSubstr("waitAndNote("));
+  EXPECT_THAT(seen_, Not(HasSubstr("Frame")));
 }
 
 TEST_F(CallbackIdTest, NamesACallbackAgainThatHasCancelledWhatCleansUp) {
@@ -165,6 +168,16 @@ TEST_F(CallbackIdTest, NamesACallbackAgainThatHasCancelledWhatCleansUp) {
   dispatcher_->run(RunType::NonBlock);
   EXPECT_THAT(cleaned_up, HasSubstr("callback_id_test.cc"));
   EXPECT_THAT(seen_, HasSubstr("lambda"));
+}
+
+TEST_F(CallbackIdTest, NamesTheFunctionThatAnotherDispatcherAskedFor) {
+  const DispatcherPtr asking = createDispatcher();
+  asking->post([&] { nuncio::call(*dispatcher_, [&] { seen_ = name(); }).detach(); });
+  asking->run(RunType::NonBlock);
+  dispatcher_->run(RunType::NonBlock);
+  EXPECT_THAT(seen_, HasSubstr("lambda"));
+  EXPECT_THAT(seen_, Not(HasSubstr("future_internal")));
+  asking->run(RunType::NonBlock);
 }
 
 TEST_F(CallbackIdTest, NamesNoneOutsideOfARunAndWhileTheLoopSleeps) {

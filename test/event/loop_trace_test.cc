@@ -146,6 +146,21 @@ TEST_F(LoopTraceTest, ShowsHowLongACallbackTook) {
   EXPECT_GE(time(slices[0], "dur"), 1'900'000);  // two clocks were compared over a short time
 }
 
+TEST_F(LoopTraceTest, HasWhatIsUnderWayWhenItIsStopped) {
+  DispatcherThread thread(*dispatcher_);
+  ASSERT_TRUE(trace_.add(*dispatcher_).ok());
+  Notification stuck;
+  Notification end;
+  dispatcher_->post([&] {
+    stuck.notify();
+    EXPECT_TRUE(end.wait());
+  });
+  ASSERT_TRUE(stuck.wait());
+  trace_.stop();
+  end.notify();
+  EXPECT_EQ(1U, slicesNamed(picture(), "HasWhatIsUnderWay").size());
+}
+
 TEST_F(LoopTraceTest, DrawsAnArrowFromAPostToWhatItBecame) {
   ASSERT_TRUE(trace_.add(*dispatcher_).ok());
   dispatcher_->post([&] { dispatcher_->post([] {}); });

@@ -27,9 +27,20 @@ template <class T>
 inline constexpr bool kTriviallyRelocatable =
     std::is_trivially_copyable_v<T> || requires { typename T::TriviallyRelocatable; };
 
+// By which type a callable goes: its own, or that of the function of a user's that it calls, which it names by `using
+// CallsFunction = F`.
+template <class T>
+struct NamedBy {
+  using Type = T;
+};
+template <class T>
+  requires requires { typename T::CallsFunction; }
+struct NamedBy<T> {
+  using Type = typename T::CallsFunction;
+};
 #ifdef __cpp_rtti
 template <class T>
-inline constexpr const std::type_info* kTypeOf = &typeid(T);
+inline constexpr const std::type_info* kTypeOf = &typeid(typename NamedBy<T>::Type);
 #else
 template <class T>
 inline constexpr const std::type_info* kTypeOf = nullptr;

@@ -26,7 +26,8 @@ namespace nuncio {
 // dispatchers, each may go first. A dispatcher keeps the memory until it goes, for the next trace, which overwrites
 // what the one before has not written out. Fork: the child's own dispatchers go on being traced. Cost: off, a branch a
 // callback and a post. On, two looks at the clock and some 5 ns a callback, some 25 ns a post, and 32 bytes each;
-// nothing is allocated, locked or written meanwhile. See docs/observability.md.
+// nothing is allocated, locked or written meanwhile. add() takes a millisecond or more, for the memory. See
+// docs/observability.md.
 class LoopTrace {
 public:
   static constexpr std::size_t kRecords = 65'536;

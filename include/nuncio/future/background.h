@@ -11,7 +11,7 @@ namespace nuncio {
 // Background: work for when a dispatcher has nothing else to do.
 //
 //   Background background(dispatcher);
-//   background.post([this] { compactOnePart(); });
+//   background.post(lifetime_guard_.wrap([this] { compactOnePart(); }));
 //   while (compactOnePart()) co_await background.whenIdle();
 //
 // It runs at the end of an iteration in which nothing is left of all else: posts, continuations, timers, scheduled
@@ -19,6 +19,9 @@ namespace nuncio {
 // descriptors are looked at between. Where all else never ends, a batch of it, of that much time, runs every 10 ms
 // nonetheless. First in, first out, of all Backgrounds of a dispatcher. A loop with such work does not sleep, and
 // run(Block) waits for it.
+//
+// What it captures has to last: work for an object that may go first holds a Gate of that object, or is wrapped by its
+// LifetimeGuard. WorkerPool::drain() waits for what holds a registered gate, and destroys the rest with the dispatcher.
 //
 // Threads: post() from any, whenIdle() on the dispatcher's. Lifetime: may outlive the dispatcher; what was posted stays
 // with that, and is destroyed without running when it shuts down. Cost: an allocation each; nothing where there is

@@ -155,6 +155,8 @@ void giveAnswer(LoopCore& home, AwayNode<U>& node, Try<U>&& result) noexcept {
 template <class U, class F>
 class CallRequest : public RelocatableIf<inline_function_internal::kTriviallyRelocatable<F>> {
 public:
+  using CallsFunction = typename inline_function_internal::NamedBy<F>::Type;
+
   template <class G>
   CallRequest(LoopCore& home, AwayNode<U>& node, G&& f) : home_(&home), node_(&node), f_(std::forward<G>(f)) {}
   CallRequest(CallRequest&& other) noexcept(std::is_nothrow_move_constructible_v<F>)

@@ -16,6 +16,8 @@ namespace nuncio::future_internal {
 template <class U, class F>
 class Submitted {
 public:
+  using CallsFunction = typename inline_function_internal::NamedBy<F>::Type;
+
   template <class G>
   Submitted(Promise<U>&& promise, G&& f) : f_(std::forward<G>(f)), promise_(std::move(promise)) {}
   Submitted(Submitted&& other) noexcept(std::is_nothrow_move_constructible_v<F>) = default;

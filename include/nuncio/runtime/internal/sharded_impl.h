@@ -97,6 +97,8 @@ class Sharded<T>::OnShard {
   static constexpr bool kReturnsFuture = future_internal::Flatten<std::remove_cvref_t<R>>::kIsFuture;
 
 public:
+  using CallsFunction = F;
+
   OnShard(Shard& shard, F f) : shard_(&shard), f_(std::move(f)) {}
 
   auto operator()() {
