@@ -51,7 +51,7 @@ class Broker {
 public:
   Broker(WorkerPool& pool, Dispatcher& worker, Sharded<Broker>& all, Totals& totals)
       : publishing_(worker), all_(all), totals_(totals) {
-    pool.drains(publishing_, "publishing");
+    pool.addGate(publishing_, "publishing");
   }
 
   void subscribe(const std::string& topic, std::function<void(const std::string& text)> subscriber) {

@@ -43,7 +43,7 @@ public:
         began_(now()),
         end_(began_ + std::min<nanoseconds>(future_internal::inNanoseconds(deadline), kLongest)),
         answers_(workers_->all().size()),
-        blocked_(workers_->all().size()) {}
+        stalled_(workers_->all().size()) {}
 
   static Future<DrainReport> run(std::shared_ptr<Drain> drain);
 
@@ -61,8 +61,8 @@ private:
   Future<void> whenEnded();
   Future<void> stop(Stoppable& stoppable);
   static Future<void> destroyTheRest(std::shared_ptr<Drain> drain);
-  void giveUpTheRest();
-  void noteBlocked(std::size_t index);
+  void abandonTheRest();
+  void noteStalled(std::size_t index);
 
   const std::shared_ptr<Workers> workers_;
   Dispatcher& home_;
@@ -70,7 +70,7 @@ private:
   const MonotonicTime began_;
   const MonotonicTime end_;
   std::vector<Answer> answers_;
-  std::vector<bool> blocked_;
+  std::vector<bool> stalled_;
   std::shared_ptr<Stoppable> stopping_;  // what was not in time
   DrainReport report_;
 };
@@ -107,7 +107,7 @@ Future<DrainReport> Drain::run(std::shared_ptr<Drain> drain) {
       if (self.answers_[i].has_value()) {
         std::move(self.answers_[i]->begin(), self.answers_[i]->end(), std::back_inserter(self.report_.still_inside));
       } else {
-        self.noteBlocked(i);
+        self.noteStalled(i);
       }
     }
   }
@@ -125,15 +125,15 @@ Future<DrainReport> Drain::run(std::shared_ptr<Drain> drain) {
     if (self.worker(i).ended()) {
       self.worker(i).join();
     } else {
-      self.noteBlocked(i);
-      self.worker(i).setBlocked();
+      self.noteStalled(i);
+      self.worker(i).setStalled();
     }
   }
-  if (!in_time && self.report_.blocked_workers.empty()) {
+  if (!in_time && self.report_.stalled_workers.empty()) {
     Future<bool> destroyed = inTime(destroyTheRest(drain), kPatience);
     static_cast<void>(co_await std::move(destroyed));
   }
-  self.giveUpTheRest();
+  self.abandonTheRest();
   self.report_.waited = self.now() - self.began_;
   co_return std::move(self.report_);
 }
@@ -200,7 +200,7 @@ Future<void> Drain::ask(const std::shared_ptr<Drain>& drain) {
 Future<void> Drain::whenEnded() {
   std::vector<Future<void>> ended;
   for (std::size_t i = 0; i < answers_.size(); ++i) {
-    if (!blocked_[i]) {
+    if (!stalled_[i]) {
       ended.push_back(worker(i).whenEnded(home_));
     }
   }
@@ -216,28 +216,28 @@ Future<void> Drain::destroyTheRest(std::shared_ptr<Drain> drain) {
     Future<void> stopped = next->stop(drain->place_).via(drain->home_);
     static_cast<void>(co_await asTry(std::move(stopped)));
     next->destroyRest();
-    next->giveUp();  // for one that there was no memory to stop
+    next->abandon();  // for one that there was no memory to stop
     stoppables.remove(*next);
   }
 }
 
-void Drain::giveUpTheRest() {
+void Drain::abandonTheRest() {
   Stoppables& stoppables = *workers_->stoppables();
   while (std::shared_ptr<Stoppable> last = stoppables.last()) {
-    last->giveUp();
+    last->abandon();
     stoppables.remove(*last);
     workers_->keep(std::move(last));
   }
 }
 
-void Drain::noteBlocked(std::size_t index) {
-  if (blocked_[index]) {
+void Drain::noteStalled(std::size_t index) {
+  if (stalled_[index]) {
     return;
   }
-  blocked_[index] = true;
+  stalled_[index] = true;
   const std::string callback = worker(index).callbackName();
   std::string line = absl::StrCat(worker(index).name(), callback.empty() ? "" : ", in ", callback);
-  report_.blocked_workers.push_back(std::move(line));
+  report_.stalled_workers.push_back(std::move(line));
 }
 
 }  // namespace
@@ -259,7 +259,7 @@ std::string DrainReport::toString() const {
   };
   add("still inside: ", still_inside);
   add("still stopping: ", still_stopping);
-  add("blocked: ", blocked_workers);
+  add("stalled: ", stalled_workers);
   add("failed: ", failures);
   return text;
 }

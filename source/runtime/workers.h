@@ -79,8 +79,8 @@ public:
   std::vector<std::string> stillInside();
 
   // What was found by drain(): it may be for ever in a callback. Released and acquired with all that drain() did.
-  void setBlocked() { blocked_.store(true, std::memory_order_release); }
-  bool blocked() const { return blocked_.load(std::memory_order_acquire) && !ended(); }
+  void setStalled() { stalled_.store(true, std::memory_order_release); }
+  bool stalled() const { return stalled_.load(std::memory_order_acquire) && !ended(); }
   // The callback that it is in; empty: none, or it cannot tell. Any thread.
   std::string callbackName() const;
 
@@ -97,7 +97,7 @@ private:
   int cpu_ = -1;
   // Set when there was no memory to post the end. Release/acquire: what was posted comes before.
   std::atomic<bool> ends_unposted_{false};
-  std::atomic<bool> blocked_{false};
+  std::atomic<bool> stalled_{false};
 
   // Two locks that know nothing of forks: in a child nothing of a pool is touched but by the worker that forked, which
   // does not take them.

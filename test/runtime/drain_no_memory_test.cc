@@ -22,7 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 
 struct Gated {
-  Gated(WorkerPool& pool, Dispatcher& worker) : gate(worker) { pool.drains(gate, "gate"); }
+  Gated(WorkerPool& pool, Dispatcher& worker) : gate(worker) { pool.addGate(gate, "gate"); }
   Gate gate;
 };
 

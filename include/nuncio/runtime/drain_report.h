@@ -9,7 +9,7 @@ namespace nuncio {
 // What came of WorkerPool::drain().
 struct DrainReport {
   // All have left, stopped and ended in time.
-  bool ok() const { return still_inside.empty() && still_stopping.empty() && blocked_workers.empty(); }
+  bool ok() const { return still_inside.empty() && still_stopping.empty() && stalled_workers.empty(); }
   // For people: "drained in 12 ms", or what was not in time, in as many lines as it takes.
   std::string toString() const;
 
@@ -22,7 +22,7 @@ struct DrainReport {
   // What was being stopped, or waited for its turn: "Sharded<Cache>".
   std::vector<std::string> still_stopping;
   // Workers that did not answer, "worker_1, in CALLBACK", where the name of the callback is known.
-  std::vector<std::string> blocked_workers;
+  std::vector<std::string> stalled_workers;
 
   // What failed when it was stopped, "Sharded<Cache>: UNAVAILABLE: ...". Nothing was late for that.
   std::vector<std::string> failures;

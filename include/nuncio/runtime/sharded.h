@@ -52,7 +52,7 @@ public:
   Sharded& operator=(const Sharded&) = delete;
   ~Sharded() {
     // Where it is refused, the core stays with the pool, and so do the objects.
-    static_cast<void>(NUNCIO_CONTRACT(!core_->started || core_->given_up, "-", "Sharded::~Sharded",
+    static_cast<void>(NUNCIO_CONTRACT(!core_->started || core_->abandoned, "-", "Sharded::~Sharded",
                                       std::string("destroyed before stop() was done: ") + __PRETTY_FUNCTION__));
   }
 

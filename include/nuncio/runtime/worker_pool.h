@@ -39,12 +39,12 @@ struct WorkerPoolOptions {
 //
 // Where workers use each other's objects, or serve somebody, the pool is drained first, by a loop of another thread:
 //
-//   pool.drains(connections_, "connections");                    // on a worker: a gate
+//   pool.addGate(connections_, "connections");                    // on a worker: a gate
 //   DrainReport report = co_await pool.drain(5s);                // on the main loop
 //   if (!report.ok()) NUNCIO_LOG(..., warn, "{}", report.toString());
 //
-// Threads: everything but create, drains, drain and stop from any thread. Lifetime: the destructor calls stop(), but
-// does not wait for workers that drain() has found blocked: it logs an error with what each of them is in, and leaves
+// Threads: everything but create, addGate, drain and stop from any thread. Lifetime: the destructor calls stop(), but
+// does not wait for workers that drain() has found stalled: it logs an error with what each of them is in, and leaves
 // them behind, and with them the pool and its dispatchers, which are never freed; so has the pool's time system to last
 // then. Dispatchers live as long as the pool, so that references from next() stay valid until then. Fork: a child has
 // no workers but the one that forked, if one did, whose dispatcher goes on until its exit(); the pool may be destroyed
@@ -82,11 +82,11 @@ public:
   // report. On that worker's thread; anywhere else, and for a gate of another dispatcher, it breaks the contract: fatal
   // in debug, refused in release. Ends with the gate; again: under the new name. While the pool is being drained the
   // gate is closed at once. Costs an allocation; throws std::bad_alloc, and then nothing has happened.
-  virtual void drains(Gate& gate, absl::string_view name) = 0;
+  virtual void addGate(Gate& gate, absl::string_view name) = 0;
 
   // Ends the pool in phases, each of which begins when the one before has ended on all workers:
   //
-  // 1. The gates that were given to drains() are closed, each on its worker's thread: new work is refused.
+  // 1. The gates that were given to addGate() are closed, each on its worker's thread: new work is refused.
   // 2. All who are inside leave them.
   // 3. Each Sharded that is started is stopped, in reverse order of start(), and destroys its objects on their threads.
   // 4. Each worker runs what was posted to it before, shuts its dispatcher down, and ends; its posts are refused now.

@@ -25,7 +25,7 @@ public:
   // For the report.
   virtual std::string name() const = 0;
   // It has not stopped in time, and may never: its owner may go without that.
-  virtual void giveUp() = 0;
+  virtual void abandon() = 0;
 };
 
 // Stoppables: those of a pool, in the order in which they were started. Threads: any. Lifetime: shared by the pool and
