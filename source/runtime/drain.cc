@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <iterator>
 #include <memory>
-#include <optional>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -20,6 +19,7 @@
 #include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/time.h"
+#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace runtime_internal {
@@ -27,7 +27,8 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-// After the deadline: how long a worker may take to answer, or to end.
+// After the deadline: how long workers may take to answer, then to end, and what is left to be destroyed. Each has its
+// own, since a worker that takes all of it is not to make the others look stalled.
 constexpr std::chrono::seconds kPatience{1};
 constexpr std::chrono::hours kLongest{24 * 365 * 68};
 
@@ -48,8 +49,8 @@ public:
   static Future<DrainReport> run(std::shared_ptr<Drain> drain);
 
 private:
-  // What a worker said at the deadline: who is inside.
-  using Answer = std::optional<std::vector<std::string>>;
+  // What a worker said at the deadline, lines on who is inside; not ready: nothing.
+  using Answer = Try<std::vector<std::string>>;
 
   MonotonicTime now() const { return home_.timeSource().monotonicTime(); }
   nanoseconds left() const { return std::max(nanoseconds(0), nanoseconds(end_ - now())); }
@@ -58,6 +59,8 @@ private:
   static Future<void> closeGates(const std::shared_ptr<Drain>& drain);
   static Future<bool> stopAll(std::shared_ptr<Drain> drain);
   static Future<void> ask(const std::shared_ptr<Drain>& drain);
+  void noteAnswer(std::size_t index);
+  void noteTheRest();
   Future<void> whenEnded();
   Future<void> stop(Stoppable& stoppable);
   static Future<void> destroyTheRest(std::shared_ptr<Drain> drain);
@@ -104,12 +107,9 @@ Future<DrainReport> Drain::run(std::shared_ptr<Drain> drain) {
     Future<bool> asked = inTime(ask(drain), kPatience);
     static_cast<void>(co_await std::move(asked));
     for (std::size_t i = 0; i < self.answers_.size(); ++i) {
-      if (self.answers_[i].has_value()) {
-        std::move(self.answers_[i]->begin(), self.answers_[i]->end(), std::back_inserter(self.report_.still_inside));
-      } else {
-        self.noteStalled(i);
-      }
+      self.noteAnswer(i);
     }
+    self.noteTheRest();
   }
   if (workers.leftBehind()) {
     Future<DrainReport> failed = makeFailedFuture<DrainReport>(
@@ -138,11 +138,15 @@ Future<DrainReport> Drain::run(std::shared_ptr<Drain> drain) {
   co_return std::move(self.report_);
 }
 
-// Done when all have left the gates of workers that are there.
+// Done when all have left the gates of workers that are there. The closing is a post, which comes to pass also where
+// the worker gets to it after the deadline; only the waiting is given up.
 Future<void> Drain::closeGates(const std::shared_ptr<Drain>& drain) {
   std::vector<Future<void>> closed;
   for (Worker& worker : drain->workers_->all()) {
-    closed.push_back(call(worker.dispatcher(), [drain, &worker] { return worker.closeGates(); }));
+    if (!worker.dispatcher().post([&worker] { worker.closeGates(); }) && worker.dispatcher().handle().alive()) {
+      return makeFailedFuture<void>(noMemoryStatus("closing the gates of a worker"));
+    }
+    closed.push_back(call(worker.dispatcher(), [drain, &worker] { return worker.gatesLeft(); }));
   }
   return collectAll(std::move(closed)).then([drain](std::vector<Try<void>> results) {
     for (std::size_t i = 0; i < results.size(); ++i) {
@@ -187,13 +191,35 @@ Future<void> Drain::ask(const std::shared_ptr<Drain>& drain) {
   std::vector<Future<void>> asked;
   for (std::size_t i = 0; i < drain->answers_.size(); ++i) {
     Worker& worker = drain->worker(i);
-    asked.push_back(call(worker.dispatcher(), [drain, &worker] {
-                      return worker.stillInside();
-                    }).then([drain, i](Try<std::vector<std::string>>&& answer) {
-      drain->answers_[i] = answer.hasValue() ? *std::move(answer) : std::vector<std::string>();
-    }));
+    asked.push_back(
+        call(worker.dispatcher(), [drain, &worker] {
+          return worker.stillInside();
+        }).then([drain, i](Try<std::vector<std::string>>&& answer) { drain->answers_[i] = std::move(answer); }));
   }
   return allEnded(std::move(asked));
+}
+
+// A worker that has gone has nobody inside; of one that could not tell, nothing is known.
+void Drain::noteAnswer(std::size_t index) {
+  Answer& answer = answers_[index];
+  if (!answer.ready()) {
+    noteStalled(index);
+  } else if (answer.hasValue()) {
+    std::move(answer->begin(), answer->end(), std::back_inserter(report_.still_inside));
+  } else if (worker(index).dispatcher().handle().alive()) {
+    report_.still_inside.push_back(
+        absl::StrCat(worker(index).name(), ": who is inside is not known: ", answer.status().ToString()));
+  }
+}
+
+// What waits for its turn, which does not come.
+void Drain::noteTheRest() {
+  const std::vector<std::shared_ptr<Stoppable>> all = workers_->stoppables()->all();
+  for (auto next = all.rbegin(); next != all.rend(); ++next) {
+    if (*next != stopping_) {
+      report_.still_stopping.push_back((*next)->name());
+    }
+  }
 }
 
 // Of the workers that answer.

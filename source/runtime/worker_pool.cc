@@ -186,7 +186,7 @@ void WorkerPoolImpl::addGate(Gate& gate, absl::string_view name) {
                        "for a gate of a worker's dispatcher, on its thread")) {
     return;
   }
-  auto drained = std::make_unique<DrainedGate>(gate, name);
+  auto drained = std::make_unique<DrainedGate>(gate, name, worker->nextGateNumber());
   worker->add(*drained);
   future_internal::GateAccess::attach(gate, std::move(drained));
 }

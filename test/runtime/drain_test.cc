@@ -1,3 +1,4 @@
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -170,7 +171,7 @@ TEST_F(DrainTest, AtTheDeadlineTheReportNamesWhoIsInsideAndForWhat) {
       ElementsAre(AllOf(StartsWith(absl::StrCat("gate_2 on worker_2: entered at ", __FILE__, ":", line, " in ")),
                         HasSubstr("\n  ensure at "), HasSubstr("\n  promise at "))));
   EXPECT_THAT(report.stalled_workers, IsEmpty());
-  EXPECT_THAT(report.still_stopping, IsEmpty());
+  EXPECT_THAT(report.still_stopping, ElementsAre(HasSubstr("Gated>"))) << "it waited for its turn";
   EXPECT_THAT(report.toString(), StartsWith("not drained in time; after 500"));
   EXPECT_TRUE(ended) << "cancelled when the worker shut down";
   EXPECT_TRUE(gates_.stop().get().hasValue()) << "what was not stopped is gone all the same";
@@ -227,13 +228,74 @@ TEST_F(DrainTest, GatesThatGoAndGatesThatCome) {
   of_gone.leave();
 }
 
-TEST_F(DrainTest, DeadlineOfZeroClosesAllAndWaitsForNobody) {
+// Where the first gate goes, and the next one comes where it was in memory, nothing has failed.
+TEST_F(DrainTest, AGateThatTakesThePlaceOfOneThatIsWaitedFor) {
+  std::unique_ptr<Gate> gate;
+  Gate::Holder of_first;
+  Gate::Holder of_second;
+  onWorker(0, [&](Dispatcher& worker) {
+    gate = std::make_unique<Gate>(worker);
+    pool_->addGate(*gate, "first");
+    of_first = *gate->enter();
+  });
+  begin(5s);
+  onWorker(0, [](Dispatcher&) {});  // it waits
+  onWorker(0, [&](Dispatcher& worker) {
+    gate.reset();
+    gate = std::make_unique<Gate>(worker);
+    of_second = *gate->enter();
+    pool_->addGate(*gate, "second");
+  });
+  onWorker(0, [](Dispatcher&) {});  // it has seen that
+  EXPECT_FALSE(result_.ready());
+  onWorker(0, [&](Dispatcher&) { of_second.leave(); });
+  EXPECT_TRUE(end().ok());
+  of_first.leave();
+}
+
+TEST_F(DrainTest, DeadlineOfZeroWaitsForNobody) {
   startGates();
   Promise<void> never;
   enter(1, [&](Dispatcher& worker) { return never.future(worker); });
   begin(0ms);
   time_.advanceTimeAndRun(1ms);
-  EXPECT_THAT(end().still_inside, SizeIs(1));
+  const DrainReport report = end();
+  EXPECT_THAT(report.still_inside, SizeIs(1));
+  EXPECT_LE(report.waited, 1ms);
+}
+
+TEST_F(DrainTest, DeadlineOfZeroClosesTheGatesAlsoOfAWorkerThatGetsToItLater) {
+  startGates();
+  std::vector<Promise<void>> never(kWorkers);
+  std::array<bool, kWorkers> closed{};
+  Notification busy;
+  Notification proceed;
+  for (std::size_t i = 0; i < kWorkers; ++i) {
+    enter(i, [&, i](Dispatcher& worker) {
+      return never[i].future(worker).ensure([&, i] { closed[i] = gates_.local().gate.closed(); });
+    });
+  }
+  ASSERT_TRUE(pool_->dispatcher(0).post([&] {
+    busy.notify();
+    EXPECT_TRUE(proceed.wait());
+  }));
+  ASSERT_TRUE(busy.wait());
+  begin(0ms);
+  time_.advanceTimeAsync(1ms);
+  home_->run(RunType::NonBlock);
+  home_->run(RunType::NonBlock);
+  EXPECT_FALSE(result_.ready());
+  proceed.notify();
+  EXPECT_FALSE(end().ok());
+  EXPECT_THAT(closed, testing::Each(true));
+}
+
+TEST_F(DrainTest, DeadlineOfZeroIsInTimeWhereThereIsNothingToStop) {
+  begin(0ms);
+  time_.advanceTimeAndRun(1ms);
+  const DrainReport report = end();
+  EXPECT_TRUE(report.ok()) << report.toString();
+  EXPECT_THAT(report.toString(), StartsWith("drained in "));
 }
 
 // Sharded
@@ -330,12 +392,61 @@ TEST_F(DrainTest, AtTheDeadlineTheReportNamesWhatIsStopping) {
   begin(5s);
   time_.advanceTimeAndRun(5001ms);
   const DrainReport report = end();
-  EXPECT_THAT(report.still_stopping, ElementsAre(AllOf(StartsWith("Sharded<"), HasSubstr("NeverStops>"))));
+  EXPECT_THAT(report.still_stopping, ElementsAre(AllOf(StartsWith("Sharded<"), HasSubstr("NeverStops>")),
+                                                 AllOf(StartsWith("Sharded<"), HasSubstr("StopsAfter>"))));
   EXPECT_THAT(report.still_inside, IsEmpty());
   EXPECT_THAT(report.stalled_workers, IsEmpty());
   // In reverse order still, and when what they have begun has ended.
   EXPECT_THAT(log.take(), ElementsAre("stop() was cancelled", "~NeverStops", "~NeverStops", "~NeverStops",
                                       "~NeverStops", "~StopsAfter", "~StopsAfter", "~StopsAfter", "~StopsAfter"));
+}
+
+struct SaysThatItStops {
+  explicit SaysThatItStops(Log& to) : log(to) {}
+  ~SaysThatItStops() { log.add("~"); }
+  void stop() { log.add("stop()"); }
+  Log& log;
+};
+
+// Nobody is inside any more when the workers are asked, but it was too late for the rest.
+TEST_F(DrainTest, AfterTheDeadlineNothingIsStoppedAndTheReportNamesAllThatWaited) {
+  Log log;
+  startGates();
+  Sharded<SaysThatItStops> says;
+  ASSERT_TRUE(says.start(*pool_, [&](Dispatcher&, std::size_t) { return std::make_unique<SaysThatItStops>(log); })
+                  .get()
+                  .hasValue());
+  begin(0ms);
+  time_.advanceTimeAndRun(1ms);
+  const DrainReport report = end();
+  EXPECT_FALSE(report.ok());
+  EXPECT_THAT(report.still_inside, IsEmpty());
+  EXPECT_THAT(report.still_stopping, ElementsAre(HasSubstr("SaysThatItStops>"), HasSubstr("Gated>")));
+  EXPECT_THAT(report.stalled_workers, IsEmpty());
+  EXPECT_THAT(report.toString(), StartsWith("not drained in time; after "));
+  EXPECT_THAT(log.take(), ElementsAre("~", "~", "~", "~"));
+}
+
+TEST_F(DrainTest, WhoLeavesAfterTheDeadlineIsLate) {
+  startGates();
+  Promise<void> proceed;
+  Notification busy;
+  Notification go_on;
+  enter(2, [&](Dispatcher& worker) { return proceed.future(worker); });
+  ASSERT_TRUE(pool_->dispatcher(2).post([&] {
+    busy.notify();
+    EXPECT_TRUE(go_on.wait());
+    proceed.setValue();  // before it is asked
+  }));
+  ASSERT_TRUE(busy.wait());
+  begin(5s);
+  time_.advanceTimeAsync(5001ms);
+  home_->run(RunType::NonBlock);
+  home_->run(RunType::NonBlock);
+  go_on.notify();
+  const DrainReport report = end();
+  EXPECT_FALSE(report.ok());
+  EXPECT_THAT(report.still_stopping, ElementsAre(HasSubstr("Gated>")));
 }
 
 TEST_F(DrainTest, WhatFailsWhenItIsStoppedIsReportedAndDelaysNothing) {
@@ -480,18 +591,37 @@ TEST_F(DrainTest, ThePoolMayBeStoppedMeanwhile) {
   for (int round = 0; round < 50; ++round) {
     auto pool = *WorkerPool::create({.threads = 3});
     Log log;
-    Sharded<Counter> counters;
-    home_->post([&] {
-      counters.start(*pool, [&](Dispatcher&, std::size_t) { return std::make_unique<Counter>("~", log); })
-          .then([&] { return pool->drain(1h); })
-          .ensure([&] { return counters.stop().thenError([](const absl::Status&) {}); })
-          .ensure([&] { home_->exit(); })
-          .detach();
-    });
-    std::thread stops([&] { pool->stop(); });
-    home_->run(RunType::RunUntilExit);
-    stops.join();
+    std::atomic<std::size_t> made{0};
+    bool began = false;
+    Try<DrainReport> result;
+    {
+      Sharded<Counter> counters;
+      home_->post([&] {
+        counters
+            .start(*pool,
+                   [&](Dispatcher&, std::size_t) {
+                     ++made;
+                     return std::make_unique<Counter>("~", log);
+                   })
+            .then([&] {
+              began = true;
+              return pool->drain(1h);
+            })
+            .then([&](Try<DrainReport>&& came) {
+              result = std::move(came);
+              return counters.stop().thenError([](const absl::Status&) {});
+            })
+            .ensure([&] { home_->exit(); })
+            .detach();
+      });
+      std::thread stops([&] { pool->stop(); });
+      home_->run(RunType::RunUntilExit);
+      stops.join();
+    }
     EXPECT_FALSE(pool->next().post([] {}));
+    EXPECT_EQ(began, result.hasValue()) << result.status();
+    EXPECT_TRUE(!began || result->ok()) << result->toString();
+    EXPECT_THAT(log.take(), SizeIs(made.load())) << "none is left, nor destroyed twice";
   }
 }
 
