@@ -126,6 +126,7 @@ public:
   std::shared_ptr<runtime_internal::Stoppables> stoppables() override { return workers_->stoppables(); }
 
 private:
+  Future<DrainReport> tryDrain(std::chrono::milliseconds deadline, const std::source_location& place);
   Worker& worker(std::size_t index) const {
     NUNCIO_RELEASE_ASSERT(index < all_.size(), absl::StrCat("worker ", index, " of ", all_.size()));
     return all_[index];
@@ -192,6 +193,14 @@ void WorkerPoolImpl::addGate(Gate& gate, absl::string_view name) {
 }
 
 Future<DrainReport> WorkerPoolImpl::drain(std::chrono::milliseconds deadline, std::source_location place) {
+  try {
+    return tryDrain(deadline, place);
+  } catch (const std::bad_alloc&) {
+    return makeFailedFuture<DrainReport>(noMemoryStatus("WorkerPool::drain"), place);
+  }
+}
+
+Future<DrainReport> WorkerPoolImpl::tryDrain(std::chrono::milliseconds deadline, const std::source_location& place) {
   LoopCore* const home = LoopCore::current();
   if (workers_->leftBehind()) {
     return makeFailedFuture<DrainReport>(
@@ -212,8 +221,13 @@ Future<DrainReport> WorkerPoolImpl::drain(std::chrono::milliseconds deadline, st
   {
     const std::lock_guard<std::mutex> lock(drain_lock_);
     if (!drained_.valid() || (drained_.isReady() && drained_.result().failed())) {
+      // First there is room for the result, so that never a second one is under way.
       auto [ours, future] = makePromise<DrainReport>(*home->dispatcher(), place);
-      drained_ = share(std::move(future), place);
+      const SharedFuture<DrainReport> result = share(std::move(future), place);
+      if (!result.valid() || result.isReady()) {
+        return result.via(*home->dispatcher(), place);
+      }
+      drained_ = result;
       promise = std::move(ours);
     }
     drained = drained_;
