@@ -51,7 +51,7 @@ class Broker {
 public:
   Broker(WorkerPool& pool, Dispatcher& worker, Sharded<Broker>& all, Totals& totals)
       : publishing_(worker), all_(all), totals_(totals) {
-    pool.drains(publishing_, "publishing");
+    pool.addGate(publishing_, "publishing");
   }
 
   void subscribe(const std::string& topic, std::function<void(const std::string& text)> subscriber) {
@@ -68,14 +68,12 @@ public:
     }
   }
 
-  // By drain(), when nobody publishes any more.
-  void stop() { totals_.published += published_; }
-
 private:
   Future<void> publishAll(uint64_t count) {
     while (!publishing_.closed() && (count == 0 || published_ < count)) {
       const std::string topic = kTopics[published_ % kTopics.size()];
       const std::string text = "number " + std::to_string(published_++);
+      ++totals_.published;
       // Each worker has subscribers of its own. None is gone while one of us is inside of its gate.
       Future<void> delivered = all_.callAll([topic, text](Broker& broker) { broker.deliver(topic, text); });
       co_await std::move(delivered);
@@ -127,7 +125,8 @@ public:
 
   // After run().
   void print() const {
-    const uint64_t lost = totals_.published * pool_.size() - totals_.delivered;
+    const uint64_t delivered = totals_.delivered;  // first: a worker that has stalled may go on
+    const uint64_t lost = totals_.published * pool_.size() - delivered;
     std::printf("%llu published on %zu workers, %llu lost\n", static_cast<unsigned long long>(totals_.published),
                 pool_.size(), static_cast<unsigned long long>(lost));
   }

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <iterator>
 #include <memory>
-#include <optional>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -20,6 +19,7 @@
 #include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
 #include "nuncio/future/time.h"
+#include "source/common/errno_status.h"
 
 namespace nuncio {
 namespace runtime_internal {
@@ -27,7 +27,8 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-// After the deadline: how long a worker may take to answer, or to end.
+// After the deadline: how long workers may take to answer, then to end, and what is left to be destroyed. Each has its
+// own, since a worker that takes all of it is not to make the others look stalled.
 constexpr std::chrono::seconds kPatience{1};
 constexpr std::chrono::hours kLongest{24 * 365 * 68};
 
@@ -43,13 +44,13 @@ public:
         began_(now()),
         end_(began_ + std::min<nanoseconds>(future_internal::inNanoseconds(deadline), kLongest)),
         answers_(workers_->all().size()),
-        blocked_(workers_->all().size()) {}
+        stalled_(workers_->all().size()) {}
 
   static Future<DrainReport> run(std::shared_ptr<Drain> drain);
 
 private:
-  // What a worker said at the deadline: who is inside.
-  using Answer = std::optional<std::vector<std::string>>;
+  // What a worker said at the deadline, lines on who is inside; not ready: nothing.
+  using Answer = Try<std::vector<std::string>>;
 
   MonotonicTime now() const { return home_.timeSource().monotonicTime(); }
   nanoseconds left() const { return std::max(nanoseconds(0), nanoseconds(end_ - now())); }
@@ -58,11 +59,13 @@ private:
   static Future<void> closeGates(const std::shared_ptr<Drain>& drain);
   static Future<bool> stopAll(std::shared_ptr<Drain> drain);
   static Future<void> ask(const std::shared_ptr<Drain>& drain);
+  void noteAnswer(std::size_t index);
+  void noteTheRest();
   Future<void> whenEnded();
   Future<void> stop(Stoppable& stoppable);
   static Future<void> destroyTheRest(std::shared_ptr<Drain> drain);
-  void giveUpTheRest();
-  void noteBlocked(std::size_t index);
+  void abandonTheRest();
+  void noteStalled(std::size_t index);
 
   const std::shared_ptr<Workers> workers_;
   Dispatcher& home_;
@@ -70,7 +73,7 @@ private:
   const MonotonicTime began_;
   const MonotonicTime end_;
   std::vector<Answer> answers_;
-  std::vector<bool> blocked_;
+  std::vector<bool> stalled_;
   std::shared_ptr<Stoppable> stopping_;  // what was not in time
   DrainReport report_;
 };
@@ -104,12 +107,9 @@ Future<DrainReport> Drain::run(std::shared_ptr<Drain> drain) {
     Future<bool> asked = inTime(ask(drain), kPatience);
     static_cast<void>(co_await std::move(asked));
     for (std::size_t i = 0; i < self.answers_.size(); ++i) {
-      if (self.answers_[i].has_value()) {
-        std::move(self.answers_[i]->begin(), self.answers_[i]->end(), std::back_inserter(self.report_.still_inside));
-      } else {
-        self.noteBlocked(i);
-      }
+      self.noteAnswer(i);
     }
+    self.noteTheRest();
   }
   if (workers.leftBehind()) {
     Future<DrainReport> failed = makeFailedFuture<DrainReport>(
@@ -125,24 +125,28 @@ Future<DrainReport> Drain::run(std::shared_ptr<Drain> drain) {
     if (self.worker(i).ended()) {
       self.worker(i).join();
     } else {
-      self.noteBlocked(i);
-      self.worker(i).setBlocked();
+      self.noteStalled(i);
+      self.worker(i).setStalled();
     }
   }
-  if (!in_time && self.report_.blocked_workers.empty()) {
+  if (!in_time && self.report_.stalled_workers.empty()) {
     Future<bool> destroyed = inTime(destroyTheRest(drain), kPatience);
     static_cast<void>(co_await std::move(destroyed));
   }
-  self.giveUpTheRest();
+  self.abandonTheRest();
   self.report_.waited = self.now() - self.began_;
   co_return std::move(self.report_);
 }
 
-// Done when all have left the gates of workers that are there.
+// Done when all have left the gates of workers that are there. The closing is a post, which comes to pass also where
+// the worker gets to it after the deadline; only the waiting is given up.
 Future<void> Drain::closeGates(const std::shared_ptr<Drain>& drain) {
   std::vector<Future<void>> closed;
   for (Worker& worker : drain->workers_->all()) {
-    closed.push_back(call(worker.dispatcher(), [drain, &worker] { return worker.closeGates(); }));
+    if (!worker.dispatcher().post([&worker] { worker.closeGates(); }) && worker.dispatcher().handle().alive()) {
+      return makeFailedFuture<void>(noMemoryStatus("closing the gates of a worker"));
+    }
+    closed.push_back(call(worker.dispatcher(), [drain, &worker] { return worker.gatesLeft(); }));
   }
   return collectAll(std::move(closed)).then([drain](std::vector<Try<void>> results) {
     for (std::size_t i = 0; i < results.size(); ++i) {
@@ -154,10 +158,13 @@ Future<void> Drain::closeGates(const std::shared_ptr<Drain>& drain) {
   });
 }
 
-// Whether all has stopped in time.
+// Whether all has stopped in time. After the deadline no stop() begins.
 Future<bool> Drain::stopAll(std::shared_ptr<Drain> drain) {
   Stoppables& stoppables = *drain->workers_->stoppables();
   while (const std::shared_ptr<Stoppable> last = stoppables.last()) {
+    if (drain->left() == nanoseconds(0)) {
+      co_return false;
+    }
     Future<bool> stopped = inTime(drain->stop(*last), drain->left());
     const bool in_time = co_await std::move(stopped);
     if (!in_time) {
@@ -187,20 +194,42 @@ Future<void> Drain::ask(const std::shared_ptr<Drain>& drain) {
   std::vector<Future<void>> asked;
   for (std::size_t i = 0; i < drain->answers_.size(); ++i) {
     Worker& worker = drain->worker(i);
-    asked.push_back(call(worker.dispatcher(), [drain, &worker] {
-                      return worker.stillInside();
-                    }).then([drain, i](Try<std::vector<std::string>>&& answer) {
-      drain->answers_[i] = answer.hasValue() ? *std::move(answer) : std::vector<std::string>();
-    }));
+    asked.push_back(
+        call(worker.dispatcher(), [drain, &worker] {
+          return worker.stillInside();
+        }).then([drain, i](Try<std::vector<std::string>>&& answer) { drain->answers_[i] = std::move(answer); }));
   }
   return allEnded(std::move(asked));
+}
+
+// A worker that has gone has nobody inside; of one that could not tell, nothing is known.
+void Drain::noteAnswer(std::size_t index) {
+  Answer& answer = answers_[index];
+  if (!answer.ready()) {
+    noteStalled(index);
+  } else if (answer.hasValue()) {
+    std::move(answer->begin(), answer->end(), std::back_inserter(report_.still_inside));
+  } else if (worker(index).dispatcher().handle().alive()) {
+    report_.still_inside.push_back(
+        absl::StrCat(worker(index).name(), ": who is inside is not known: ", answer.status().ToString()));
+  }
+}
+
+// What waits for its turn, which does not come.
+void Drain::noteTheRest() {
+  const std::vector<std::shared_ptr<Stoppable>> all = workers_->stoppables()->all();
+  for (auto next = all.rbegin(); next != all.rend(); ++next) {
+    if (*next != stopping_) {
+      report_.still_stopping.push_back((*next)->name());
+    }
+  }
 }
 
 // Of the workers that answer.
 Future<void> Drain::whenEnded() {
   std::vector<Future<void>> ended;
   for (std::size_t i = 0; i < answers_.size(); ++i) {
-    if (!blocked_[i]) {
+    if (!stalled_[i]) {
       ended.push_back(worker(i).whenEnded(home_));
     }
   }
@@ -216,28 +245,28 @@ Future<void> Drain::destroyTheRest(std::shared_ptr<Drain> drain) {
     Future<void> stopped = next->stop(drain->place_).via(drain->home_);
     static_cast<void>(co_await asTry(std::move(stopped)));
     next->destroyRest();
-    next->giveUp();  // for one that there was no memory to stop
+    next->abandon();  // for one that there was no memory to stop
     stoppables.remove(*next);
   }
 }
 
-void Drain::giveUpTheRest() {
+void Drain::abandonTheRest() {
   Stoppables& stoppables = *workers_->stoppables();
   while (std::shared_ptr<Stoppable> last = stoppables.last()) {
-    last->giveUp();
+    last->abandon();
     stoppables.remove(*last);
     workers_->keep(std::move(last));
   }
 }
 
-void Drain::noteBlocked(std::size_t index) {
-  if (blocked_[index]) {
+void Drain::noteStalled(std::size_t index) {
+  if (stalled_[index]) {
     return;
   }
-  blocked_[index] = true;
+  stalled_[index] = true;
   const std::string callback = worker(index).callbackName();
   std::string line = absl::StrCat(worker(index).name(), callback.empty() ? "" : ", in ", callback);
-  report_.blocked_workers.push_back(std::move(line));
+  report_.stalled_workers.push_back(std::move(line));
 }
 
 }  // namespace
@@ -259,7 +288,7 @@ std::string DrainReport::toString() const {
   };
   add("still inside: ", still_inside);
   add("still stopping: ", still_stopping);
-  add("blocked: ", blocked_workers);
+  add("stalled: ", stalled_workers);
   add("failed: ", failures);
   return text;
 }

@@ -42,6 +42,10 @@ public:
     const MutexLock guard(lock_);
     closed_ = true;
   }
+  std::vector<std::shared_ptr<Stoppable>> all() override {
+    const MutexLock guard(lock_);
+    return all_;
+  }
   std::shared_ptr<Stoppable> last() override {
     const MutexLock guard(lock_);
     return all_.empty() ? nullptr : all_.back();

@@ -59,9 +59,9 @@ class WorkerPoolImpl final : public WorkerPool {
 public:
   ~WorkerPoolImpl() override { stop(); }
   // In the child of a fork the threads are not there, and cannot be joined: the pool stays as it is. So it does when a
-  // worker is blocked, since that may use all of this when it goes on.
+  // worker is stalled, since that may use all of this when it goes on.
   static void operator delete(WorkerPoolImpl* pool, std::destroying_delete_t) {
-    if (pool->workers_->leftBehind() || pool->leaveBlockedBehind()) {
+    if (pool->workers_->leftBehind() || pool->leaveStalledBehind()) {
       return;
     }
     pool->~WorkerPoolImpl();
@@ -120,17 +120,18 @@ public:
   }
   bool runOnAll(WorkerCb f) override { return runOnAll(std::move(f), nullptr); }
   bool runOnAll(WorkerCb f, PostCb done) override;
-  void drains(Gate& gate, absl::string_view name) override;
+  void addGate(Gate& gate, absl::string_view name) override;
   Future<DrainReport> drain(std::chrono::milliseconds deadline, std::source_location place) override;
   void stop() override;
   std::shared_ptr<runtime_internal::Stoppables> stoppables() override { return workers_->stoppables(); }
 
 private:
+  Future<DrainReport> tryDrain(std::chrono::milliseconds deadline, const std::source_location& place);
   Worker& worker(std::size_t index) const {
     NUNCIO_RELEASE_ASSERT(index < all_.size(), absl::StrCat("worker ", index, " of ", all_.size()));
     return all_[index];
   }
-  bool leaveBlockedBehind();
+  bool leaveStalledBehind();
 
   const std::shared_ptr<Workers> workers_ = std::make_shared<Workers>();  // shared with a drain() that is under way
   std::deque<Worker>& all_ = workers_->all();
@@ -179,19 +180,27 @@ bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
   return posted;
 }
 
-void WorkerPoolImpl::drains(Gate& gate, absl::string_view name) {
+void WorkerPoolImpl::addGate(Gate& gate, absl::string_view name) {
   Worker* const worker = Worker::current();
   const bool is_here = workers_->onWorker() && &future_internal::GateAccess::loop(gate) == &worker->dispatcher().loop();
-  if (!NUNCIO_CONTRACT(is_here, worker != nullptr ? worker->name() : "-", "WorkerPool::drains",
+  if (!NUNCIO_CONTRACT(is_here, worker != nullptr ? worker->name() : "-", "WorkerPool::addGate",
                        "for a gate of a worker's dispatcher, on its thread")) {
     return;
   }
-  auto drained = std::make_unique<DrainedGate>(gate, name);
+  auto drained = std::make_unique<DrainedGate>(gate, name, worker->nextGateNumber());
   worker->add(*drained);
   future_internal::GateAccess::attach(gate, std::move(drained));
 }
 
 Future<DrainReport> WorkerPoolImpl::drain(std::chrono::milliseconds deadline, std::source_location place) {
+  try {
+    return tryDrain(deadline, place);
+  } catch (const std::bad_alloc&) {
+    return makeFailedFuture<DrainReport>(noMemoryStatus("WorkerPool::drain"), place);
+  }
+}
+
+Future<DrainReport> WorkerPoolImpl::tryDrain(std::chrono::milliseconds deadline, const std::source_location& place) {
   LoopCore* const home = LoopCore::current();
   if (workers_->leftBehind()) {
     return makeFailedFuture<DrainReport>(
@@ -212,8 +221,13 @@ Future<DrainReport> WorkerPoolImpl::drain(std::chrono::milliseconds deadline, st
   {
     const std::lock_guard<std::mutex> lock(drain_lock_);
     if (!drained_.valid() || (drained_.isReady() && drained_.result().failed())) {
+      // First there is room for the result, so that never a second one is under way.
       auto [ours, future] = makePromise<DrainReport>(*home->dispatcher(), place);
-      drained_ = share(std::move(future), place);
+      const SharedFuture<DrainReport> result = share(std::move(future), place);
+      if (!result.valid() || result.isReady()) {
+        return result.via(*home->dispatcher(), place);
+      }
+      drained_ = result;
       promise = std::move(ours);
     }
     drained = drained_;
@@ -224,13 +238,13 @@ Future<DrainReport> WorkerPoolImpl::drain(std::chrono::milliseconds deadline, st
   return drained.via(*home->dispatcher(), place);
 }
 
-bool WorkerPoolImpl::leaveBlockedBehind() {
+bool WorkerPoolImpl::leaveStalledBehind() {
   bool any = false;
   for (Worker& worker : all_) {
-    if (worker.blocked()) {
+    if (worker.stalled()) {
       any = true;
       const std::string callback = worker.callbackName();
-      NUNCIO_LOG(Runtime, err, "{} is blocked{}{}: it is left behind, with all that it may use", worker.name(),
+      NUNCIO_LOG(Runtime, err, "{} is stalled{}{}: it is left behind, with all that it may use", worker.name(),
                  callback.empty() ? "" : " in ", callback);
       worker.leaveBehind();
     }

@@ -138,20 +138,24 @@ void Worker::add(DrainedGate& gate) {
   }
 }
 
-Future<void> Worker::closeGates() {
+void Worker::closeGates() {
   closes_gates_ = true;
   for (DrainedGate* gate = gates_.empty() ? nullptr : &gates_.first(); gate != nullptr; gate = gates_.after(*gate)) {
     gate->gate().close().detach();
   }
+}
+
+Future<void> Worker::gatesLeft() {
   while (!gates_.empty()) {
     if (gates_.first().gate().inside() == 0) {
       closed_gates_.add(gates_.takeFirst());
       continue;
     }
-    const DrainedGate* const waits_for = &gates_.first();
-    Future<void> left = waits_for->gate().close();
+    const uint64_t waits_for = gates_.first().number();
+    Future<void> left = gates_.first().gate().close();
     Try<void> result = co_await asTry(std::move(left));
-    if (result.failed() && !gates_.empty() && &gates_.first() == waits_for) {  // there is no memory to wait
+    // It has not gone: there is no memory to wait, or nobody waits for this any more.
+    if (result.failed() && !gates_.empty() && gates_.first().number() == waits_for) {
       co_await Future<void>(std::move(result));
     }
   }

@@ -33,15 +33,18 @@ class Workers;
 // A gate that a pool drains; owned by the gate, and in the list of its worker.
 class DrainedGate final : public future_internal::GateAttachment, public ListLink {
 public:
-  DrainedGate(Gate& gate, absl::string_view name) : gate_(gate), name_(name) {}
+  // `number`: which no other one of the worker has, or had, where an address may come again.
+  DrainedGate(Gate& gate, absl::string_view name, uint64_t number) : gate_(gate), name_(name), number_(number) {}
   ~DrainedGate() override { unlink(); }
 
   Gate& gate() const { return gate_; }
   const std::string& name() const { return name_; }
+  uint64_t number() const { return number_; }
 
 private:
   Gate& gate_;
   const std::string name_;
+  const uint64_t number_;
 };
 
 // Worker: a thread that runs a dispatcher, for WorkerPool.
@@ -66,21 +69,25 @@ public:
   void join();
   // Nobody will wait for it. As join().
   void leaveBehind();
-  // Where join() takes but a moment: its run has ended, and nothing of users is run any more. Any thread.
+  // Its loop runs nothing any more. What join() waits for then are the destructors of the thread's thread-local
+  // objects. Any thread.
   bool ended() const;
   // Done on `home`, whose thread calls, when that is so. One at a time.
   Future<void> whenEnded(Dispatcher& home);
 
   // For WorkerPool::drain(), on the worker's thread.
   void add(DrainedGate& gate);
-  // Lets nobody into any gate, from now on; done when all have left.
-  Future<void> closeGates();
+  uint64_t nextGateNumber() { return ++gates_numbered_; }
+  // Lets nobody into any gate, from now on.
+  void closeGates();
+  // After that: done when all have left.
+  Future<void> gatesLeft();
   // Who is inside: the name of the gate, and of this, and what the gate says of them.
   std::vector<std::string> stillInside();
 
   // What was found by drain(): it may be for ever in a callback. Released and acquired with all that drain() did.
-  void setBlocked() { blocked_.store(true, std::memory_order_release); }
-  bool blocked() const { return blocked_.load(std::memory_order_acquire) && !ended(); }
+  void setStalled() { stalled_.store(true, std::memory_order_release); }
+  bool stalled() const { return stalled_.load(std::memory_order_acquire) && !ended(); }
   // The callback that it is in; empty: none, or it cannot tell. Any thread.
   std::string callbackName() const;
 
@@ -97,7 +104,7 @@ private:
   int cpu_ = -1;
   // Set when there was no memory to post the end. Release/acquire: what was posted comes before.
   std::atomic<bool> ends_unposted_{false};
-  std::atomic<bool> blocked_{false};
+  std::atomic<bool> stalled_{false};
 
   // Two locks that know nothing of forks: in a child nothing of a pool is touched but by the worker that forked, which
   // does not take them.
@@ -110,6 +117,7 @@ private:
   // The thread's own.
   LinkedList<DrainedGate> gates_;
   LinkedList<DrainedGate> closed_gates_;  // and all have left
+  uint64_t gates_numbered_ = 0;
   bool closes_gates_ = false;
   bool takes_gates_ = true;
 };

@@ -41,7 +41,7 @@ uint64_t seed() {
 class Node {
 public:
   Node(WorkerPool& pool, Dispatcher& worker, uint64_t seed) : worker_(worker), gate_(worker), random_(seed) {
-    pool.drains(gate_, "node");
+    pool.addGate(gate_, "node");
   }
   ~Node() {
     alive_ = nullptr;  // so that using it is seen also where no sanitizer looks

@@ -1,3 +1,4 @@
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -62,7 +63,7 @@ private:
 // A gate on each worker, which is made and destroyed there.
 struct Gated {
   Gated(WorkerPool& pool, Dispatcher& worker, std::size_t index) : gate(worker) {
-    pool.drains(gate, absl::StrCat("gate_", index));
+    pool.addGate(gate, absl::StrCat("gate_", index));
   }
   Gate gate;
 };
@@ -169,8 +170,8 @@ TEST_F(DrainTest, AtTheDeadlineTheReportNamesWhoIsInsideAndForWhat) {
       report.still_inside,
       ElementsAre(AllOf(StartsWith(absl::StrCat("gate_2 on worker_2: entered at ", __FILE__, ":", line, " in ")),
                         HasSubstr("\n  ensure at "), HasSubstr("\n  promise at "))));
-  EXPECT_THAT(report.blocked_workers, IsEmpty());
-  EXPECT_THAT(report.still_stopping, IsEmpty());
+  EXPECT_THAT(report.stalled_workers, IsEmpty());
+  EXPECT_THAT(report.still_stopping, ElementsAre(HasSubstr("Gated>"))) << "it waited for its turn";
   EXPECT_THAT(report.toString(), StartsWith("not drained in time; after 500"));
   EXPECT_TRUE(ended) << "cancelled when the worker shut down";
   EXPECT_TRUE(gates_.stop().get().hasValue()) << "what was not stopped is gone all the same";
@@ -208,9 +209,9 @@ TEST_F(DrainTest, GatesThatGoAndGatesThatCome) {
     gone = std::make_unique<Gate>(worker);
     renamed = std::make_unique<Gate>(worker);
     late = std::make_unique<Gate>(worker);
-    pool_->drains(*gone, "gone");
-    pool_->drains(*renamed, "first");
-    pool_->drains(*renamed, "second");
+    pool_->addGate(*gone, "gone");
+    pool_->addGate(*renamed, "first");
+    pool_->addGate(*renamed, "second");
     of_gone = *gone->enter();
     of_renamed = *renamed->enter();
   });
@@ -218,7 +219,7 @@ TEST_F(DrainTest, GatesThatGoAndGatesThatCome) {
   onWorker(0, [&](Dispatcher&) {
     EXPECT_TRUE(gone->closed());
     gone.reset();  // its holders are its owner's business from now on
-    pool_->drains(*late, "late");
+    pool_->addGate(*late, "late");
     EXPECT_TRUE(late->closed());
   });
   time_.advanceTimeAndRun(5001ms);
@@ -227,13 +228,74 @@ TEST_F(DrainTest, GatesThatGoAndGatesThatCome) {
   of_gone.leave();
 }
 
-TEST_F(DrainTest, DeadlineOfZeroClosesAllAndWaitsForNobody) {
+// Where the first gate goes, and the next one comes where it was in memory, nothing has failed.
+TEST_F(DrainTest, AGateThatTakesThePlaceOfOneThatIsWaitedFor) {
+  std::unique_ptr<Gate> gate;
+  Gate::Holder of_first;
+  Gate::Holder of_second;
+  onWorker(0, [&](Dispatcher& worker) {
+    gate = std::make_unique<Gate>(worker);
+    pool_->addGate(*gate, "first");
+    of_first = *gate->enter();
+  });
+  begin(5s);
+  onWorker(0, [](Dispatcher&) {});  // it waits
+  onWorker(0, [&](Dispatcher& worker) {
+    gate.reset();
+    gate = std::make_unique<Gate>(worker);
+    of_second = *gate->enter();
+    pool_->addGate(*gate, "second");
+  });
+  onWorker(0, [](Dispatcher&) {});  // it has seen that
+  EXPECT_FALSE(result_.ready());
+  onWorker(0, [&](Dispatcher&) { of_second.leave(); });
+  EXPECT_TRUE(end().ok());
+  of_first.leave();
+}
+
+TEST_F(DrainTest, DeadlineOfZeroWaitsForNobody) {
   startGates();
   Promise<void> never;
   enter(1, [&](Dispatcher& worker) { return never.future(worker); });
   begin(0ms);
   time_.advanceTimeAndRun(1ms);
-  EXPECT_THAT(end().still_inside, SizeIs(1));
+  const DrainReport report = end();
+  EXPECT_THAT(report.still_inside, SizeIs(1));
+  EXPECT_LE(report.waited, 1ms);
+}
+
+TEST_F(DrainTest, DeadlineOfZeroClosesTheGatesAlsoOfAWorkerThatGetsToItLater) {
+  startGates();
+  std::vector<Promise<void>> never(kWorkers);
+  std::array<bool, kWorkers> closed{};
+  Notification busy;
+  Notification proceed;
+  for (std::size_t i = 0; i < kWorkers; ++i) {
+    enter(i, [&, i](Dispatcher& worker) {
+      return never[i].future(worker).ensure([&, i] { closed[i] = gates_.local().gate.closed(); });
+    });
+  }
+  ASSERT_TRUE(pool_->dispatcher(0).post([&] {
+    busy.notify();
+    EXPECT_TRUE(proceed.wait());
+  }));
+  ASSERT_TRUE(busy.wait());
+  begin(0ms);
+  time_.advanceTimeAsync(1ms);
+  home_->run(RunType::NonBlock);
+  home_->run(RunType::NonBlock);
+  EXPECT_FALSE(result_.ready());
+  proceed.notify();
+  EXPECT_FALSE(end().ok());
+  EXPECT_THAT(closed, testing::Each(true));
+}
+
+TEST_F(DrainTest, DeadlineOfZeroIsInTimeWhereThereIsNothingToStop) {
+  begin(0ms);
+  time_.advanceTimeAndRun(1ms);
+  const DrainReport report = end();
+  EXPECT_TRUE(report.ok()) << report.toString();
+  EXPECT_THAT(report.toString(), StartsWith("drained in "));
 }
 
 // Sharded
@@ -330,12 +392,61 @@ TEST_F(DrainTest, AtTheDeadlineTheReportNamesWhatIsStopping) {
   begin(5s);
   time_.advanceTimeAndRun(5001ms);
   const DrainReport report = end();
-  EXPECT_THAT(report.still_stopping, ElementsAre(AllOf(StartsWith("Sharded<"), HasSubstr("NeverStops>"))));
+  EXPECT_THAT(report.still_stopping, ElementsAre(AllOf(StartsWith("Sharded<"), HasSubstr("NeverStops>")),
+                                                 AllOf(StartsWith("Sharded<"), HasSubstr("StopsAfter>"))));
   EXPECT_THAT(report.still_inside, IsEmpty());
-  EXPECT_THAT(report.blocked_workers, IsEmpty());
+  EXPECT_THAT(report.stalled_workers, IsEmpty());
   // In reverse order still, and when what they have begun has ended.
   EXPECT_THAT(log.take(), ElementsAre("stop() was cancelled", "~NeverStops", "~NeverStops", "~NeverStops",
                                       "~NeverStops", "~StopsAfter", "~StopsAfter", "~StopsAfter", "~StopsAfter"));
+}
+
+struct SaysThatItStops {
+  explicit SaysThatItStops(Log& to) : log(to) {}
+  ~SaysThatItStops() { log.add("~"); }
+  void stop() { log.add("stop()"); }
+  Log& log;
+};
+
+// Nobody is inside any more when the workers are asked, but it was too late for the rest.
+TEST_F(DrainTest, AfterTheDeadlineNothingIsStoppedAndTheReportNamesAllThatWaited) {
+  Log log;
+  startGates();
+  Sharded<SaysThatItStops> says;
+  ASSERT_TRUE(says.start(*pool_, [&](Dispatcher&, std::size_t) { return std::make_unique<SaysThatItStops>(log); })
+                  .get()
+                  .hasValue());
+  begin(0ms);
+  time_.advanceTimeAndRun(1ms);
+  const DrainReport report = end();
+  EXPECT_FALSE(report.ok());
+  EXPECT_THAT(report.still_inside, IsEmpty());
+  EXPECT_THAT(report.still_stopping, ElementsAre(HasSubstr("SaysThatItStops>"), HasSubstr("Gated>")));
+  EXPECT_THAT(report.stalled_workers, IsEmpty());
+  EXPECT_THAT(report.toString(), StartsWith("not drained in time; after "));
+  EXPECT_THAT(log.take(), ElementsAre("~", "~", "~", "~"));
+}
+
+TEST_F(DrainTest, WhoLeavesAfterTheDeadlineIsLate) {
+  startGates();
+  Promise<void> proceed;
+  Notification busy;
+  Notification go_on;
+  enter(2, [&](Dispatcher& worker) { return proceed.future(worker); });
+  ASSERT_TRUE(pool_->dispatcher(2).post([&] {
+    busy.notify();
+    EXPECT_TRUE(go_on.wait());
+    proceed.setValue();  // before it is asked
+  }));
+  ASSERT_TRUE(busy.wait());
+  begin(5s);
+  time_.advanceTimeAsync(5001ms);
+  home_->run(RunType::NonBlock);
+  home_->run(RunType::NonBlock);
+  go_on.notify();
+  const DrainReport report = end();
+  EXPECT_FALSE(report.ok());
+  EXPECT_THAT(report.still_stopping, ElementsAre(HasSubstr("Gated>")));
 }
 
 TEST_F(DrainTest, WhatFailsWhenItIsStoppedIsReportedAndDelaysNothing) {
@@ -480,18 +591,37 @@ TEST_F(DrainTest, ThePoolMayBeStoppedMeanwhile) {
   for (int round = 0; round < 50; ++round) {
     auto pool = *WorkerPool::create({.threads = 3});
     Log log;
-    Sharded<Counter> counters;
-    home_->post([&] {
-      counters.start(*pool, [&](Dispatcher&, std::size_t) { return std::make_unique<Counter>("~", log); })
-          .then([&] { return pool->drain(1h); })
-          .ensure([&] { return counters.stop().thenError([](const absl::Status&) {}); })
-          .ensure([&] { home_->exit(); })
-          .detach();
-    });
-    std::thread stops([&] { pool->stop(); });
-    home_->run(RunType::RunUntilExit);
-    stops.join();
+    std::atomic<std::size_t> made{0};
+    bool began = false;
+    Try<DrainReport> result;
+    {
+      Sharded<Counter> counters;
+      home_->post([&] {
+        counters
+            .start(*pool,
+                   [&](Dispatcher&, std::size_t) {
+                     ++made;
+                     return std::make_unique<Counter>("~", log);
+                   })
+            .then([&] {
+              began = true;
+              return pool->drain(1h);
+            })
+            .then([&](Try<DrainReport>&& came) {
+              result = std::move(came);
+              return counters.stop().thenError([](const absl::Status&) {});
+            })
+            .ensure([&] { home_->exit(); })
+            .detach();
+      });
+      std::thread stops([&] { pool->stop(); });
+      home_->run(RunType::RunUntilExit);
+      stops.join();
+    }
     EXPECT_FALSE(pool->next().post([] {}));
+    EXPECT_EQ(began, result.hasValue()) << result.status();
+    EXPECT_TRUE(!began || result->ok()) << result->toString();
+    EXPECT_THAT(log.take(), SizeIs(made.load())) << "none is left, nor destroyed twice";
   }
 }
 
@@ -502,7 +632,7 @@ TEST_F(DrainTest, ThePoolMayBeDestroyedMeanwhile) {
   Promise<void> never;
   pool->dispatcher(1).post([&] {
     gate = std::make_unique<Gate>(pool->dispatcher(1));
-    pool->drains(*gate, "gate");
+    pool->addGate(*gate, "gate");
     gate->with([&] { return never.future(pool->dispatcher(1)); }).detach();
     inside.notify();
   });
@@ -589,25 +719,25 @@ TEST_F(DrainContractTest, OnlyAWorkersGateOnItsThreadIsDrained) {
       {
         DispatcherPtr dispatcher = createDispatcher();
         Gate gate(*dispatcher);
-        on_worker([&](WorkerPool& pool) { pool.drains(gate, "of none"); });
+        on_worker([&](WorkerPool& pool) { pool.addGate(gate, "of none"); });
       },
-      HasSubstr("WorkerPool::drains"));
+      HasSubstr("WorkerPool::addGate"));
   EXPECT_CONTRACT_VIOLATION(on_worker([](WorkerPool& pool) {
                               Gate gate(pool.dispatcher(1));
-                              pool.drains(gate, "of another");
+                              pool.addGate(gate, "of another");
                             }),
-                            HasSubstr("WorkerPool::drains"));
+                            HasSubstr("WorkerPool::addGate"));
   EXPECT_CONTRACT_VIOLATION(
       {
         auto pool = *WorkerPool::create({.threads = 1});
         DispatcherPtr dispatcher = createDispatcher();
         Gate gate(*dispatcher);
-        pool->drains(gate, "off a worker");
+        pool->addGate(gate, "off a worker");
       },
-      HasSubstr("WorkerPool::drains"));
+      HasSubstr("WorkerPool::addGate"));
 }
 
-// Blocked workers
+// Stalled workers
 
 // Data of a thread, which tells that the thread has ended. At namespace scope, so that each thread that names it makes
 // it.
@@ -622,9 +752,9 @@ struct TellsWhenItsThreadEnds {
 thread_local TellsWhenItsThreadEnds thread_end;
 
 // Has worker 1 block until it is told, in real time.
-class BlockedWorkerTest : public testing::Test {
+class StalledWorkerTest : public testing::Test {
 protected:
-  BlockedWorkerTest() {
+  StalledWorkerTest() {
     pool_->dispatcher(1).post([release = release_, ended = ended_, entered = entered_] {
       thread_end.ended = ended;
       entered->notify();
@@ -632,7 +762,7 @@ protected:
     });
     EXPECT_TRUE(entered_->wait());
   }
-  ~BlockedWorkerTest() override {
+  ~StalledWorkerTest() override {
     release_->notify();
     EXPECT_TRUE(ended_->wait());
   }
@@ -642,7 +772,7 @@ protected:
       pool_->drain(1ms).then([&](const DrainReport& came) { report = came; }).ensure([&] { home_->exit(); }).detach();
     });
     home_->run(RunType::RunUntilExit);
-    EXPECT_THAT(report.blocked_workers, ElementsAre(StartsWith("worker_1"))) << report.toString();
+    EXPECT_THAT(report.stalled_workers, ElementsAre(StartsWith("worker_1"))) << report.toString();
     return report;
   }
 
@@ -653,23 +783,23 @@ protected:
   std::unique_ptr<WorkerPool> pool_ = *WorkerPool::create({.threads = 3});
 };
 
-TEST_F(BlockedWorkerTest, IsNamedAndLeftBehindByTheDestructor) {
-  Dispatcher& blocked = pool_->dispatcher(1);
+TEST_F(StalledWorkerTest, IsNamedAndLeftBehindByTheDestructor) {
+  Dispatcher& stalled = pool_->dispatcher(1);
   Dispatcher& other = pool_->dispatcher(0);
   auto ran = std::make_shared<Notification>();
   auto destroyed = std::make_shared<Notification>();
-  ASSERT_TRUE(blocked.post([&blocked, &other, ran, destroyed, probe = OnDestroy([destroyed] { destroyed->notify(); })] {
+  ASSERT_TRUE(stalled.post([&stalled, &other, ran, destroyed, probe = OnDestroy([destroyed] { destroyed->notify(); })] {
     EXPECT_FALSE(other.post([] { FAIL() << "ran"; })) << "it is there still, and refuses";
-    EXPECT_EQ("worker_1", blocked.name());
+    EXPECT_EQ("worker_1", stalled.name());
     ran->notify();
   }));
   const DrainReport report = drain();
   EXPECT_FALSE(report.ok());
-  EXPECT_THAT(report.toString(), HasSubstr("\nblocked: worker_1"));
+  EXPECT_THAT(report.toString(), HasSubstr("\nstalled: worker_1"));
   {
     LogCapture log(LogLayer::Runtime);
     pool_.reset();
-    EXPECT_THAT(log.text(), AllOf(HasSubstr("[error] worker_1 is blocked"), HasSubstr("left behind")));
+    EXPECT_THAT(log.text(), AllOf(HasSubstr("[error] worker_1 is stalled"), HasSubstr("left behind")));
   }
   EXPECT_FALSE(ran->notified());
   release_->notify();
@@ -677,7 +807,7 @@ TEST_F(BlockedWorkerTest, IsNamedAndLeftBehindByTheDestructor) {
   EXPECT_TRUE(destroyed->wait());
 }
 
-TEST_F(BlockedWorkerTest, StopWaitsForItAndThenTheDestructorDestroys) {
+TEST_F(StalledWorkerTest, StopWaitsForItAndThenTheDestructorDestroys) {
   drain();
   std::thread stops([this] { pool_->stop(); });
   release_->notify();
@@ -688,7 +818,7 @@ TEST_F(BlockedWorkerTest, StopWaitsForItAndThenTheDestructorDestroys) {
   EXPECT_EQ("", log.text());
 }
 
-TEST_F(BlockedWorkerTest, OneThatHasEndedMeanwhileIsJoined) {
+TEST_F(StalledWorkerTest, OneThatHasEndedMeanwhileIsJoined) {
   drain();
   release_->notify();
   ASSERT_TRUE(ended_->wait());
@@ -697,14 +827,14 @@ TEST_F(BlockedWorkerTest, OneThatHasEndedMeanwhileIsJoined) {
   EXPECT_EQ("", log.text());
 }
 
-TEST_F(BlockedWorkerTest, WithoutADrainTheDestructorWaitsForIt) {
+TEST_F(StalledWorkerTest, WithoutADrainTheDestructorWaitsForIt) {
   std::thread destroys([this] { pool_.reset(); });
   release_->notify();
   destroys.join();
   EXPECT_TRUE(ended_->notified());
 }
 
-TEST(DrainOfABlockedWorkerTest, WhatItMayUseStaysAndItsOwnersMayGo) {
+TEST(DrainOfAStalledWorkerTest, WhatItMayUseStaysAndItsOwnersMayGo) {
   DispatcherPtr home = createDispatcher({.name = "home"});
   struct Object {
     explicit Object(std::atomic<int>& count) : living(count) { ++living; }

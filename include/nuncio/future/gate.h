@@ -31,7 +31,7 @@ public:
 //   ...
 //   co_await gate.close();                                 // nobody enters any more; all inside have left
 //
-// Where that does not come, whoIsInside() names those for whom it waits. WorkerPool::drains() has a pool do all this.
+// Where that does not come, whoIsInside() names those for whom it waits. WorkerPool::addGate() has a pool do all this.
 //
 // Threads: the dispatcher's only, the holders' destructors included. Lifetime: holders may outlive the gate. When it is
 // destroyed, those who wait for close() fail with Cancelled. Cost: entering allocates nothing.

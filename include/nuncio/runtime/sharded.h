@@ -32,10 +32,11 @@ namespace nuncio {
 //
 // Life: start() makes the objects, each on its worker; stop() ends and destroys them there, from the last worker to the
 // first, and is to be called before the pool is stopped and before this is destroyed: without it the destructor breaks
-// the contract, fatally in a debug build; in release what is left of the objects is leaked. WorkerPool::drain() calls
-// it, for all that are started, in reverse order of start(); one that has not stopped by its deadline may be destroyed
-// all the same.
-// Without memory a future fails with ResourceExhausted, or std::bad_alloc is thrown, or is what it fails with.
+// the contract, fatally in a debug build; in release what is left of the objects is leaked, unless a drain() of the
+// pool comes to stop them after all. WorkerPool::drain() calls it, for all that are started, in reverse order of
+// start(); one that has not stopped by its deadline may be destroyed all the same; the objects stay with the pool where
+// a worker stalls, and go with it, where it is destroyed, after their owner. Without memory a future fails with
+// ResourceExhausted, or std::bad_alloc is thrown, or is what it fails with.
 //
 // Threads: start() and stop() by one at a time, of which drain() is one until it is done; local() on a worker's; the
 // rest on any, between the two. A thread that runs a dispatcher gets its answers there; for one that runs none, as
@@ -51,8 +52,8 @@ public:
   Sharded(const Sharded&) = delete;
   Sharded& operator=(const Sharded&) = delete;
   ~Sharded() {
-    // Where it is refused, the core stays with the pool, and so do the objects.
-    static_cast<void>(NUNCIO_CONTRACT(!core_->started || core_->given_up, "-", "Sharded::~Sharded",
+    // Where it is refused, core and pool keep each other until a drain(), and so the objects.
+    static_cast<void>(NUNCIO_CONTRACT(!core_->started || core_->abandoned, "-", "Sharded::~Sharded",
                                       std::string("destroyed before stop() was done: ") + __PRETTY_FUNCTION__));
   }
 

@@ -39,8 +39,8 @@ Try<void> firstFailure(std::vector<Try<U>>& results) {
 // What other threads know of it, and what is under way there: it lives as long as any of that.
 template <class T>
 struct Sharded<T>::Core final : runtime_internal::Stoppable, std::enable_shared_from_this<Core> {
-  ~Core() override { letGo(std::move(shards)); }
-  static void letGo(Shards all) {
+  ~Core() override { destroyOrLeak(std::move(shards)); }
+  static void destroyOrLeak(Shards all) {
     for (std::unique_ptr<Shard>& shard : all) {
       if (shard->object != nullptr && !shard->loop->ended()) {  // of a worker that was left behind, and may be in it
         static_cast<void>(shard.release());
@@ -50,7 +50,7 @@ struct Sharded<T>::Core final : runtime_internal::Stoppable, std::enable_shared_
 
   Future<void> stop(std::source_location place) override;
   std::string name() const override { return runtime_internal::nameOfTemplate("Sharded", __PRETTY_FUNCTION__); }
-  void giveUp() override { given_up = true; }
+  void abandon() override { abandoned = true; }
   void destroyRest() override {
     for (const std::unique_ptr<Shard>& shard : shards) {
       if (shard->loop->ended()) {
@@ -78,12 +78,12 @@ struct Sharded<T>::Core final : runtime_internal::Stoppable, std::enable_shared_
   auto onSomeLoop(F f, const std::source_location& place);
 
   Shards shards;
-  std::shared_ptr<runtime_internal::Stoppables> siblings;  // of the pool, while it is started
+  std::shared_ptr<runtime_internal::Stoppables> of_pool;  // with this, while it is started
   // Released and acquired: by who starts and stops, and by the loop that does so for a thread that has none.
   std::atomic<bool> started{false};  // and stop() is not done
   std::atomic<bool> stopping{false};
   std::atomic<bool> open{false};  // for calls; released when all are there
-  bool given_up = false;          // of who drains
+  bool abandoned = false;         // of who drains
   SharedFuture<void> stopped;
   runtime_internal::LocalSlot slot;
 };
@@ -142,14 +142,14 @@ Future<void> Sharded<T>::start(WorkerPool& pool, Make make, std::source_location
   for (std::size_t i = 0; i < pool.size(); ++i) {
     shards.push_back(std::make_unique<Shard>(pool.dispatcher(i)));
   }
-  std::shared_ptr<runtime_internal::Stoppables> siblings = pool.stoppables();
-  if (!siblings->add(core_)) {
+  std::shared_ptr<runtime_internal::Stoppables> of_pool = pool.stoppables();
+  if (!of_pool->add(core_)) {
     return makeFailedFuture<void>(absl::FailedPreconditionError("Sharded::start: the pool is being drained"), place);
   }
-  Core::letGo(std::exchange(core.shards, std::move(shards)));
-  core.siblings = std::move(siblings);
+  Core::destroyOrLeak(std::exchange(core.shards, std::move(shards)));
+  core.of_pool = std::move(of_pool);
   core.stopped = {};
-  core.given_up = false;
+  core.abandoned = false;
   core.stopping.store(false, std::memory_order_release);
   core.started.store(true, std::memory_order_release);
   return core.onSomeLoop([core = core_, make = std::move(make),
@@ -246,8 +246,8 @@ Future<void> Sharded<T>::Core::stopAll(std::shared_ptr<Core> core) {
   // the core, at the latest.
   core->destroyRest();
   if (!core->anyLeft()) {
-    const std::shared_ptr<runtime_internal::Stoppables> siblings = std::move(core->siblings);
-    siblings->remove(*core);
+    const std::shared_ptr<runtime_internal::Stoppables> of_pool = std::move(core->of_pool);
+    of_pool->remove(*core);
     core->started.store(false, std::memory_order_release);
   }
   co_await Future<void>(std::move(failure));

@@ -3,6 +3,7 @@
 #include <memory>
 #include <source_location>
 #include <string>
+#include <vector>
 
 #include "nuncio/future/future.h"
 
@@ -25,7 +26,7 @@ public:
   // For the report.
   virtual std::string name() const = 0;
   // It has not stopped in time, and may never: its owner may go without that.
-  virtual void giveUp() = 0;
+  virtual void abandon() = 0;
 };
 
 // Stoppables: those of a pool, in the order in which they were started. Threads: any. Lifetime: shared by the pool and
@@ -44,6 +45,8 @@ public:
   virtual void remove(const Stoppable& stoppable) = 0;
   // From now on none is added.
   virtual void close() = 0;
+  // All of them, in their order. May throw std::bad_alloc.
+  virtual std::vector<std::shared_ptr<Stoppable>> all() = 0;
   // The last one; null when there is none.
   virtual std::shared_ptr<Stoppable> last() = 0;
 };
