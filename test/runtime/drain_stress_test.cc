@@ -98,8 +98,8 @@ void runOnce(std::minstd_rand& random) {
       co_await std::move(started);
       std::vector<Node*> pointers(kWorkers);
       for (std::size_t i = 0; i < kWorkers; ++i) {
-        Future<Node*> pointer = all.call(i, [](Node& node) { return &node; });
-        pointers[i] = co_await std::move(pointer);
+        Future<void> found = all.call(i, [&pointer = pointers[i]](Node& node) { pointer = &node; });
+        co_await std::move(found);
       }
       Future<void> met = all.callAll([&](Node& node) { node.meet(pointers); });
       co_await std::move(met);
