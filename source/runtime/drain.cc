@@ -82,10 +82,11 @@ private:
 Future<bool> inTime(Future<void> future, nanoseconds limit) {
   Future<void> limited = within(abandon(std::move(future)), limit);
   Try<void> result = co_await asTry(std::move(limited));
-  if (result.failed() && !absl::IsDeadlineExceeded(result.status())) {
+  const bool in_time = result.hasValue();
+  if (!in_time && !absl::IsDeadlineExceeded(result.status())) {
     co_await Future<void>(std::move(result));
   }
-  co_return result.hasValue();
+  co_return in_time;
 }
 
 // When all of `futures` are done, whatever comes of them.
