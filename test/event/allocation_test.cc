@@ -53,8 +53,8 @@ TEST_F(AllocationTest, NoneForAPostWithASmallCapture) {
 }
 
 TEST_F(AllocationTest, NoneWhileItIsTracedAndCountsEverything) {
-  const DispatcherPtr dispatcher = createDispatcher(
-      {.max_callback_time_per_iteration = std::chrono::hours(1), .figures = FigureDetail::Callbacks});
+  const DispatcherPtr dispatcher =
+      createDispatcher({.max_callback_time_per_iteration = std::chrono::hours(1), .figures = FigureDetail::Callbacks});
   LoopTrace trace;
   ASSERT_TRUE(trace.add(*dispatcher).ok());
   EXPECT_EQ(0, allocationsOf([&] {
