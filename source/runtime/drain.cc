@@ -158,10 +158,13 @@ Future<void> Drain::closeGates(const std::shared_ptr<Drain>& drain) {
   });
 }
 
-// Whether all has stopped in time.
+// Whether all has stopped in time. After the deadline no stop() begins.
 Future<bool> Drain::stopAll(std::shared_ptr<Drain> drain) {
   Stoppables& stoppables = *drain->workers_->stoppables();
   while (const std::shared_ptr<Stoppable> last = stoppables.last()) {
+    if (drain->left() == nanoseconds(0)) {
+      co_return false;
+    }
     Future<bool> stopped = inTime(drain->stop(*last), drain->left());
     const bool in_time = co_await std::move(stopped);
     if (!in_time) {
