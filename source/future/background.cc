@@ -67,7 +67,7 @@ Future<void> Background::whenIdle(std::source_location place) {
     return Future<void>(future_internal::failed<void>(future_internal::Reason::NoMemory), place);
   }
   auto [promise, future] = makePromise<void>(*loop_->dispatcher(), place);
-  task->cb = [promise = std::move(promise)]() mutable { promise.setValue(); };
+  task->cb = [done = std::move(promise)]() mutable { done.setValue(); };
   hand(*loop_, std::move(task));
   return std::move(future);
 }
