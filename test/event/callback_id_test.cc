@@ -131,7 +131,7 @@ TEST_F(CallbackIdTest, NamesACallbackAgainThatHasDestroyedWhatWasDeferred) {
     seen_ = name();
   });
   dispatcher_->run(RunType::NonBlock);
-  EXPECT_THAT(seen_, HasSubstr("lambda"));
+  EXPECT_THAT(seen_, HasSubstr("TestBody"));
 }
 
 TEST_F(CallbackIdTest, NamesAContinuationByItsPlace) {
@@ -167,7 +167,7 @@ TEST_F(CallbackIdTest, NamesACallbackAgainThatHasCancelledWhatCleansUp) {
   });
   dispatcher_->run(RunType::NonBlock);
   EXPECT_THAT(cleaned_up, HasSubstr("callback_id_test.cc"));
-  EXPECT_THAT(seen_, HasSubstr("lambda"));
+  EXPECT_THAT(seen_, HasSubstr("TestBody"));
 }
 
 TEST_F(CallbackIdTest, NamesTheFunctionThatAnotherDispatcherAskedFor) {
@@ -175,7 +175,7 @@ TEST_F(CallbackIdTest, NamesTheFunctionThatAnotherDispatcherAskedFor) {
   asking->post([&] { nuncio::call(*dispatcher_, [&] { seen_ = name(); }).detach(); });
   asking->run(RunType::NonBlock);
   dispatcher_->run(RunType::NonBlock);
-  EXPECT_THAT(seen_, HasSubstr("lambda"));
+  EXPECT_THAT(seen_, HasSubstr("TestBody"));
   EXPECT_THAT(seen_, Not(HasSubstr("future_internal")));
   asking->run(RunType::NonBlock);
 }

@@ -60,6 +60,7 @@ TEST_F(DispatcherFiguresTest, CountsPostsThatWaitAlsoWhileACallbackIsStuck) {
   dispatcher_->post([] {});
   EXPECT_EQ(2U, dispatcher_->figures().posts_waiting);
   end.notify();
+  thread.call([] {});  // it is done with what is here
 }
 
 TEST_F(DispatcherFiguresTest, HasNoHistogramsUnlessToldTo) {

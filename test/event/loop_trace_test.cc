@@ -158,6 +158,7 @@ TEST_F(LoopTraceTest, HasWhatIsUnderWayWhenItIsStopped) {
   ASSERT_TRUE(stuck.wait());
   trace_.stop();
   end.notify();
+  thread.call([] {});  // it is done with what is here
   EXPECT_EQ(1U, slicesNamed(picture(), "HasWhatIsUnderWay").size());
 }
 
@@ -233,7 +234,7 @@ TEST_F(LoopTraceTest, EndsWhenItIsStoppedAndMayBeFollowedByAnother) {
   trace_.stop();
   dispatcher_->post([] {});
   dispatcher_->run(RunType::NonBlock);
-  EXPECT_EQ(1U, slicesNamed(picture(), "lambda").size());
+  EXPECT_EQ(1U, slicesNamed(picture(), "TestBody").size());
   EXPECT_TRUE(absl::IsFailedPrecondition(trace_.add(*dispatcher_)));
 
   LoopTrace next;
@@ -241,8 +242,8 @@ TEST_F(LoopTraceTest, EndsWhenItIsStoppedAndMayBeFollowedByAnother) {
   dispatcher_->post([] {});
   dispatcher_->post([] {});
   dispatcher_->run(RunType::NonBlock);
-  EXPECT_EQ(2U, slicesNamed(Json::parse(next.chromeJson()), "lambda").size());
-  EXPECT_EQ(1U, slicesNamed(picture(), "lambda").size());
+  EXPECT_EQ(2U, slicesNamed(Json::parse(next.chromeJson()), "TestBody").size());
+  EXPECT_EQ(1U, slicesNamed(picture(), "TestBody").size());
 }
 
 TEST_F(LoopTraceTest, ANextTraceOverwritesWhatTheOneBeforeHasNotWrittenOut) {
@@ -257,7 +258,7 @@ TEST_F(LoopTraceTest, ANextTraceOverwritesWhatTheOneBeforeHasNotWrittenOut) {
     dispatcher_->post([] {});
     dispatcher_->run(RunType::NonBlock);
   }
-  EXPECT_EQ(0U, slicesNamed(Json::parse(first.chromeJson()), "lambda").size());
+  EXPECT_EQ(0U, slicesNamed(Json::parse(first.chromeJson()), "TestBody").size());
   EXPECT_GT(first.lost(), 0U);
 }
 
@@ -278,7 +279,7 @@ TEST_F(LoopTraceTest, OutlivesItsDispatchers) {
   gone->post([] {});
   gone->run(RunType::NonBlock);
   gone.reset();
-  EXPECT_EQ(1U, slicesNamed(picture(), "lambda").size());
+  EXPECT_EQ(1U, slicesNamed(picture(), "TestBody").size());
 }
 
 TEST_F(LoopTraceTest, DestroysWhatIsPostedWhileItIsTracedAndDoesNotRun) {
@@ -300,7 +301,7 @@ TEST_F(LoopTraceTest, GoesOnInTheChildOfAFork) {
   EXPECT_EQ("", runInChild([this] {
               dispatcher_->post([] {});
               dispatcher_->run(RunType::NonBlock);
-              CHILD_CHECK(slicesNamed(Json::parse(trace_.chromeJson()), "lambda").size() == 1);
+              CHILD_CHECK(slicesNamed(Json::parse(trace_.chromeJson()), "TestBody").size() == 1);
               trace_.stop();
             }));
 }
