@@ -21,7 +21,6 @@
 #include "nuncio/runtime/worker_pool.h"
 
 using namespace std::chrono_literals;
-using nuncio::Dispatcher;
 using nuncio::FigureDetail;
 using nuncio::GuardDog;
 using nuncio::LoopFigures;
@@ -35,6 +34,7 @@ namespace {
 // For the page that a Prometheus server asks for: of all workers, read here, while they go on.
 std::string metricsPage(WorkerPool& pool) {
   std::vector<LoopFigures> figures;
+  figures.reserve(pool.size());
   for (std::size_t i = 0; i < pool.size(); ++i) {
     figures.push_back(pool.dispatcher(i).figures());
   }
@@ -101,6 +101,7 @@ int run() {
     return 1;
   }
   std::vector<GuardDog::Watch> watches;
+  watches.reserve((*pool)->size());
   for (std::size_t i = 0; i < (*pool)->size(); ++i) {
     watches.push_back((*dog)->watch((*pool)->dispatcher(i)));
   }

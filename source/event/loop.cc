@@ -175,7 +175,7 @@ uint64_t tracePost() {
   return flow;
 }
 
-void Loop::traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow) {
+void Loop::traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow) const {
   if (TraceRing* const trace = ring(); trace != nullptr) {
     const uint64_t now = TickClock::now();
     trace->add({.kind = kind, .begin = now, .end = now, .id = id, .flow = flow});

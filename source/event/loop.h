@@ -165,7 +165,7 @@ public:
   // Since when, by TickClock, a callback runs that is timed; 0: none does. Any thread.
   uint64_t timedSince() const { return timed_since_.load(std::memory_order_relaxed); }
   // Notes something that takes no time, where it is traced.
-  void traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow);
+  void traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow) const;
   // The loop is about to wait in the kernel; until it has notePolled().
   void traceSleep() {
     if (ring() != nullptr) [[unlikely]] {

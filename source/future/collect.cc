@@ -33,8 +33,8 @@ void Join::start() noexcept {
   if (!here_) {
     node_.unset(kQueued | kDelivered);
     for (std::size_t i = 0; i < count_; ++i) {
-      if (inputs_[i].upstream_ != nullptr) {
-        attachHere(*inputs_[i].upstream_, inputs_[i]);
+      if (at(i).upstream_ != nullptr) {
+        attachHere(*at(i).upstream_, at(i));
       }
     }
   }
@@ -64,9 +64,9 @@ void Join::finish() noexcept {
 void Join::askInputs() noexcept {
   node_.phase_ = kStopping;
   for (std::size_t i = 0; i < count_; ++i) {
-    if (inputs_[i].upstream_ != nullptr && &inputs_[i] != kept_) {
-      inputs_[i].set(kEnding);
-      node_.loop_->addEnding(inputs_[i]);
+    if (at(i).upstream_ != nullptr && &at(i) != kept_) {
+      at(i).set(kEnding);
+      node_.loop_->addEnding(at(i));
     }
   }
 }
@@ -112,8 +112,8 @@ void Join::endInput(Input& input) noexcept {
 
 Node* Join::input(std::size_t index) const noexcept {
   for (std::size_t i = 0; i < count_; ++i) {
-    if (inputs_[i].upstream_ != nullptr && &inputs_[i] != kept_ && index-- == 0) {
-      return inputs_[i].upstream_;
+    if (at(i).upstream_ != nullptr && &at(i) != kept_ && index-- == 0) {
+      return at(i).upstream_;
     }
   }
   return nullptr;

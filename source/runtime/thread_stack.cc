@@ -145,6 +145,7 @@ std::vector<void*> stackOfThread(int kernel_thread) {
 
 std::vector<std::string> describeStack(const std::vector<void*>& stack) {
   std::vector<std::string> lines;
+  lines.reserve(stack.size());
   for (std::size_t i = 0; i < stack.size(); ++i) {
     // A return address may be the first of the next line, or function: the call is before it.
     lines.push_back(describeAddress(static_cast<std::byte*>(stack[i]) - (i == 0 ? 0 : 1)));

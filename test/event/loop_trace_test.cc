@@ -32,7 +32,6 @@ namespace nuncio::test {
 namespace {
 
 using namespace std::chrono_literals;
-using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
 // What there is of a phase ("X": slices, "s" and "f": the ends of arrows, ...).

@@ -271,7 +271,8 @@ TEST_F(GuardDogTest, TakesTheStackOfAThreadThatThrows) {
     for (int i = 0; i < kThrows; ++i) {
       try {
         throwFrom(20);
-      } catch (const std::runtime_error&) {
+      } catch (const std::runtime_error& e) {
+        EXPECT_STREQ("deep", e.what());
       }
     }
     done = true;

@@ -81,12 +81,12 @@ protected:
   }
 
   // Room for all of them.
-  void useInputs(void* memory) { inputs_ = static_cast<Input*>(memory); }
+  void useInputs(void* memory) { inputs_ = static_cast<std::byte*>(memory); }
   // Each index once: `upstream` is that of an input, or null for one that has been taken already. All before launch().
   template <class AnyInput>
   void add(std::size_t index, Node* upstream) noexcept {
     static_assert(sizeof(AnyInput) == sizeof(Input), "they stand in one array");
-    Input* const input = ::new (&inputs_[index]) AnyInput(node_);
+    Input* const input = ::new (&at(index)) AnyInput(node_);
     input->loop_ = node_.loop_;
     input->place_ = node_.place_;
     if (upstream != nullptr) {
@@ -102,9 +102,9 @@ protected:
   template <class AnyInput>
   void addKept(std::size_t index, Node* upstream) noexcept {
     add<AnyInput>(index, nullptr);
-    inputs_[index].upstream_ = upstream;
-    upstream->downstream_ = &inputs_[index];
-    keep(inputs_[index]);
+    at(index).upstream_ = upstream;
+    upstream->downstream_ = &at(index);
+    keep(at(index));
   }
   void start() noexcept;
   void stop(const Failure* reason) noexcept;
@@ -124,14 +124,18 @@ protected:
   }
   void finish() noexcept;
   Input* kept() const { return kept_; }
-  std::size_t indexOf(const Input& input) const { return static_cast<std::size_t>(&input - inputs_); }
+  std::size_t indexOf(const Input& input) const {
+    return static_cast<std::size_t>(reinterpret_cast<const std::byte*>(&input) - inputs_) / sizeof(Input);
+  }
 
 private:
+  // By bytes, since what stands there is derived from Input, and of its size.
+  Input& at(std::size_t index) const noexcept { return *reinterpret_cast<Input*>(inputs_ + index * sizeof(Input)); }
   void askInputs() noexcept;
   void endInput(Input& input) noexcept;
 
   Node& node_;
-  Input* inputs_ = nullptr;
+  std::byte* inputs_ = nullptr;
   const std::size_t count_;
   std::size_t waiting_ = 0;    // inputs that have not been taken
   Failure* reason_ = nullptr;  // why it was cancelled, if somebody said: a reference
