@@ -172,7 +172,7 @@ public:
       sleeps_since_ = TickClock::now();
     }
   }
-  void traceBatch(std::size_t size) {
+  void traceBatch(std::size_t size) const {
     if (ring() != nullptr) [[unlikely]] {
       traceInstant(TraceRing::Kind::Batch, size, /*flow=*/0);
     }

@@ -29,7 +29,6 @@ namespace {
 
 using test::codeOf;
 using test::Inputs;
-using test::statusOf;
 using testing::ElementsAre;
 
 // Runs a function when it is destroyed, unless it was moved from.
