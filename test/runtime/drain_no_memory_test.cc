@@ -111,9 +111,9 @@ TEST_F(DrainNoMemoryTest, WithoutMemoryForTheResultNothingBeginsAndNothingIsThro
           .get()
           .hasValue());
   Try<DrainReport> result;
-  const bool failed = drain(*pool, 0, Fails::AllFromThere, result);
-  EXPECT_EQ(!kSanitizer, failed);
-  if (failed) {
+  const bool counted = drain(*pool, 0, Fails::AllFromThere, result);
+  EXPECT_TRUE(counted);
+  if (!kSanitizer) {  // under which allocations are only counted
     EXPECT_TRUE(at_once_);
     EXPECT_EQ(absl::StatusCode::kResourceExhausted, result.status().code()) << result.status();
     onWorker(*pool, [&] { EXPECT_FALSE(gates.local().gate.closed()); });
@@ -130,12 +130,12 @@ TEST_F(DrainNoMemoryTest, AWorkerThatCannotTellWhoIsInsideIsNotTakenForEmpty) {
   auto pool = *WorkerPool::create({.threads = 1, .dispatcher = {.time_system = &time}});
   Promise<void> never;
   std::unique_ptr<Gate> gate;
-  bool failed = false;
+  bool counted = false;
   onWorker(*pool, [&] {
     Dispatcher& worker = pool->dispatcher(0);
     gate = std::make_unique<Gate>(worker);
     pool->addGate(*gate, "gate");
-    gate->with([&] { return never.future(worker).ensure([&] { failed = stopFailing(); }); }).detach();
+    gate->with([&] { return never.future(worker).ensure([&] { counted = stopFailing(); }); }).detach();
   });
   Try<DrainReport> result;
   home->post([&] {
@@ -150,13 +150,15 @@ TEST_F(DrainNoMemoryTest, AWorkerThatCannotTellWhoIsInsideIsNotTakenForEmpty) {
   onWorker(*pool, [] {});  // it waits
   onWorker(*pool, [] { failAllocation(0, Fails::AllFromThere); });
   time.advanceTimeAndRun(1001ms);
-  home->run(RunType::RunUntilExit);
+  if (!result.ready()) {  // else home was told to exit in a run that is over
+    home->run(RunType::RunUntilExit);
+  }
   ASSERT_TRUE(result.hasValue()) << result.status();
   EXPECT_FALSE(result->ok());
-  EXPECT_EQ(!kSanitizer, failed);
+  EXPECT_TRUE(counted);
   EXPECT_THAT(result->still_inside,
               testing::ElementsAre(testing::StartsWith(
-                  failed ? "worker_0: who is inside is not known: RESOURCE_EXHAUSTED" : "gate on worker_0: ")));
+                  !kSanitizer ? "worker_0: who is inside is not known: RESOURCE_EXHAUSTED" : "gate on worker_0: ")));
 }
 
 TEST_F(DrainNoMemoryTest, AGateThatThereIsNoMemoryToAddIsNoneOfThePools) {
@@ -177,7 +179,7 @@ TEST_F(DrainNoMemoryTest, AGateThatThereIsNoMemoryToAddIsNoneOfThePools) {
   });
   EXPECT_EQ(!kSanitizer, threw);
   if (!threw) {
-    inside.reset();
+    onWorker(*pool, [&] { inside.reset(); });
   }
   Try<DrainReport> result;
   drain(*pool, -1, Fails::One, result);
