@@ -170,6 +170,7 @@ Future<bool> Drain::stopAll(std::shared_ptr<Drain> drain) {
     const bool in_time = co_await std::move(stopped);
     if (!in_time) {
       drain->report_.still_stopping.push_back(last->name());
+      last->abandon();
       drain->stopping_ = last;
       co_return false;
     }

@@ -96,12 +96,12 @@ public:
   // So nobody who works meets what is gone. The future is done when that is, on the dispatcher that calls. At
   // `deadline` (from now; 0 closes all, and waits for nobody) the report names what is not in time, and it goes on with
   // 4 and 5: futures that are pending are cancelled as their worker shuts down, and only then what was not stopped is
-  // destroyed, here, still in reverse order, and without T::stop(), but that one Sharded that was being stopped goes on
-  // with that on workers that have not shut down yet. A worker that does not say within a second who is inside, or has
-  // not ended within another one, is stalled: its thread is not joined, and ends when it gets to it; what was not
-  // stopped stays until the pool is destroyed then. The gates of a stalled worker are closed when it goes on. Posts are
-  // run or refused, as ever. So the report comes mostly right after the deadline; where a worker stalls, one or two
-  // seconds after it; at most three, of which the third is for what is left to be destroyed.
+  // destroyed, here, still in reverse order, and without T::stop() where that has not begun. A worker that does not say
+  // within a second who is inside, or has not ended within another one, is stalled: its thread is not joined, and ends
+  // when it gets to it; what was not stopped stays until the pool is destroyed then. The gates of a stalled worker are
+  // closed when it goes on. Posts are run or refused, as ever. So the report comes mostly right after the deadline;
+  // where a worker stalls, one or two seconds after it; at most three, of which the third is for what is left to be
+  // destroyed.
   //
   // Errors: FailedPrecondition on a thread that runs no dispatcher, and on a worker's: call stop() there, or post() it
   // to a loop of another thread; in the child of a fork also where the parent has called it. InvalidArgument for a

@@ -50,17 +50,17 @@ struct Sharded<T>::Core final : runtime_internal::Stoppable, std::enable_shared_
 
   Future<void> stop(std::source_location place) override;
   std::string name() const override { return runtime_internal::nameOfTemplate("Sharded", __PRETTY_FUNCTION__); }
-  void abandon() override { abandoned = true; }
+  void abandon() override { abandoned.store(true, std::memory_order_release); }
   void destroyRest() override {
-    for (const std::unique_ptr<Shard>& shard : shards) {
-      if (shard->loop->ended()) {
-        shard->object.reset();
-        shard->gate.reset();
+    for (std::size_t i = shards.size(); i-- > 0;) {
+      if (shards[i]->loop->ended()) {
+        shards[i]->object.reset();
+        shards[i]->gate.reset();
       }
     }
   }
 
-  // Of workers that are there, which there was no memory to ask. When all have answered.
+  // Of workers that are there, which there was no memory to ask, or which were given up. When all have answered.
   bool anyLeft() const {
     return std::any_of(shards.begin(), shards.end(), [](const std::unique_ptr<Shard>& shard) {
       return shard->object != nullptr && future_internal::alive(shard->dispatcher);
@@ -82,8 +82,8 @@ struct Sharded<T>::Core final : runtime_internal::Stoppable, std::enable_shared_
   // Released and acquired: by who starts and stops, and by the loop that does so for a thread that has none.
   std::atomic<bool> started{false};  // and stop() is not done
   std::atomic<bool> stopping{false};
-  std::atomic<bool> open{false};  // for calls; released when all are there
-  bool abandoned = false;         // of who drains
+  std::atomic<bool> abandoned{false};  // no worker is asked to stop any more; released by who drains
+  std::atomic<bool> open{false};       // for calls; released when all are there
   SharedFuture<void> stopped;
   runtime_internal::LocalSlot slot;
 };
@@ -149,7 +149,7 @@ Future<void> Sharded<T>::start(WorkerPool& pool, Make make, std::source_location
   Core::destroyOrLeak(std::exchange(core.shards, std::move(shards)));
   core.of_pool = std::move(of_pool);
   core.stopped = {};
-  core.abandoned = false;
+  core.abandoned.store(false, std::memory_order_release);
   core.stopping.store(false, std::memory_order_release);
   core.started.store(true, std::memory_order_release);
   return core.onSomeLoop([core = core_, make = std::move(make),
@@ -210,6 +210,7 @@ Future<void> Sharded<T>::Core::stop(std::source_location place) {
   }
   // One whose loop was shut down in the midst of it, or that lacked memory, has not stopped.
   if (!stopped.valid() || (stopped.isReady() && started.load(std::memory_order_acquire))) {
+    abandoned.store(false, std::memory_order_release);
     LoopCore* const here = LoopCore::current();
     Dispatcher& home = here != nullptr ? *here->dispatcher() : shards[0]->dispatcher;
     if (!future_internal::alive(home)) {  // so nothing is to be waited for
@@ -234,7 +235,8 @@ Future<void> Sharded<T>::Core::stopAll(std::shared_ptr<Core> core) {
   auto failure = Try<void>(Unit());
   for (std::size_t i = core->shards.size(); i-- > 0;) {
     auto result = future_internal::failed<void>(future_internal::Reason::LoopGone);
-    if (Dispatcher& worker = core->shards[i]->dispatcher; future_internal::alive(worker)) {
+    const bool abandoned = core->abandoned.load(std::memory_order_acquire);
+    if (Dispatcher& worker = core->shards[i]->dispatcher; !abandoned && future_internal::alive(worker)) {
       Future<void> stopping = nuncio::call(worker, [core, i] { return stopHere(core, i); });
       result = co_await asTry(std::move(stopping));
     }

@@ -25,7 +25,7 @@ public:
   virtual void destroyRest() = 0;
   // For the report.
   virtual std::string name() const = 0;
-  // It has not stopped in time, and may never: its owner may go without that.
+  // It has not stopped in time, and may never: it asks no more workers to stop, and its owner may go without that.
   virtual void abandon() = 0;
 };
 
