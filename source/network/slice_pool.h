@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+
+#include "source/network/slice.h"
+
+// Slices, from a pool of the calling thread; those that it does not keep are freed.
+//
+//   Slice& slice = takeSliceFor(100);
+//   giveSlice(slice);                  // on this thread, or another
+//
+// A pool is freed when its thread ends. It can be used all the same by what is destroyed then, thread_local objects and
+// values of pthread keys alike: after that, slices are freed at once. Cost: 2 ns each way, without an allocation where
+// the pool has one.
+namespace nuncio::network::buffer_internal {
+
+// What slices hold. Not the size of the block with its header, so that a TLS record's 16 KiB, or a page, is one slice.
+inline constexpr std::size_t kSmallBytes = 4096;
+inline constexpr std::size_t kLargeBytes = 16 * 1024;
+inline constexpr std::size_t kScratchBytes = 64 * 1024;
+
+// What a pool keeps of each: 64 slices, with 736 KiB.
+inline constexpr std::size_t kSmallKept = 32;
+inline constexpr std::size_t kLargeKept = 30;
+inline constexpr std::size_t kScratchKept = 2;
+
+// An empty slice that holds `bytes`, as small as may be. Throws std::bad_alloc.
+Slice& takeSliceFor(std::size_t bytes);
+// One of kScratchBytes.
+Slice& takeScratchSlice();
+// What it holds does not matter, but it has no trackers. Not a fragment.
+void giveSlice(Slice& slice) noexcept;
+
+// Frees what the calling thread's pool has.
+void emptySlicePool() noexcept;
+
+}  // namespace nuncio::network::buffer_internal
