@@ -21,6 +21,7 @@
 
 #include "nuncio/network/buffer.h"
 #include "source/network/slice_pool.h"
+#include "test/network/test_bytes.h"
 #include "test/test_support/sanitizers.h"
 
 namespace nuncio::network {
@@ -28,14 +29,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
-
-std::string bytes(std::size_t size) {
-  std::string text(size, '\0');
-  for (std::size_t i = 0; i < size; ++i) {
-    text[i] = static_cast<char>('a' + i % 23);
-  }
-  return text;
-}
 
 class ScratchTest : public testing::Test {
 protected:

@@ -1,5 +1,6 @@
 #include "source/network/slice_pool.h"
 
+#include <climits>
 #include <cstddef>
 #include <limits>
 #include <memory>
@@ -160,6 +161,11 @@ TEST_F(SlicePoolTest, ThreadLocalBufferIsDestroyedWithItsThread) {
 
 // The value of a key may be destroyed after the pool was freed: what it holds, and uses then, is freed at once.
 TEST_F(SlicePoolTest, BufferOfAPthreadKeyOutlivesThePool) {
+#ifdef NUNCIO_TEST_THREAD_SANITIZER
+  constexpr int kRounds = PTHREAD_DESTRUCTOR_ITERATIONS - 1;  // it does not know the thread any more in the last one
+#else
+  constexpr int kRounds = PTHREAD_DESTRUCTOR_ITERATIONS;
+#endif
   static int rounds;
   static pthread_key_t key;
   rounds = 0;
@@ -171,7 +177,7 @@ TEST_F(SlicePoolTest, BufferOfAPthreadKeyOutlivesThePool) {
                                  {
                                    const Scratch scratch;
                                  }
-                                 if (++rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+                                 if (++rounds < kRounds) {
                                    pthread_setspecific(key, value);
                                  } else {
                                    delete buffer;
@@ -184,7 +190,7 @@ TEST_F(SlicePoolTest, BufferOfAPthreadKeyOutlivesThePool) {
     buffer->drain(20'000);
     pthread_setspecific(key, buffer);
   }).join();
-  EXPECT_EQ(rounds, PTHREAD_DESTRUCTOR_ITERATIONS);
+  EXPECT_EQ(rounds, kRounds);
   if (!kSanitizer) {
     EXPECT_LE(allocations - frees, before + 1);
   }

@@ -62,19 +62,20 @@ struct Guest {
 //   out.move(body);                                   // relinks its slices; `body` is empty now
 //   std::array<iovec, 16> spans;
 //   ssize_t sent = writev(fd, spans.data(), out.fill(absl::MakeSpan(spans)));
-//   out.drain(sent);
+//   if (sent > 0) {
+//     out.drain(sent);
+//   }
 //
-//   Buffer -- first --+                                +-- last
-//                     v                                v
-//            +--------+-------+   +-----------+   +----+-----+--------------+
-//            | drained| hello |-->| fragment  |-->| bytes    | room         |
-//            +--------+-------+   +-----------+   +----------+--------------+
-//             ^ prepend()          somebody else's           ^ append(), reserve()
-//               writes here        memory, until released
+//     first                                                last
+//   +---------+-------+      +--------------------+      +-------+---------------+
+//   | drained | bytes | ---> | a fragment's bytes | ---> | bytes | room          |
+//   +---------+-------+      +--------------------+      +-------+---------------+
+//    prepend() writes         memory of somebody          append() and reserve()
+//    before the bytes         else, until released        write behind them
 //
-// A slice holds 4 KiB, when it is a buffer's first, or 16 KiB; it comes from a pool of the thread, and returns to that
-// of the thread which drains it. A pool keeps 64 slices and 736 KiB at most, until its thread ends. So in steady state
-// bytes come and go without an allocation, and an empty buffer owns nothing, whatever it held before.
+// A slice holds 4 KiB, if it is a buffer's first and that will do, or 16 KiB; it comes from a pool of the thread, and
+// returns to that of the thread which drains it. A pool keeps 64 slices and 736 KiB at most, until its thread ends. So
+// in steady state bytes come and go without an allocation, and an empty buffer owns nothing, whatever it held before.
 //
 // There are no watermarks: a Connection has them, so that one place pauses.
 //
@@ -118,7 +119,7 @@ public:
   void append(Buffer&& other) { move(other); }
 
   // Takes all that `from` holds, or its first `bytes`, which are no more than it holds: else fatal in debug, all of it
-  // in release. Slices are relinked, which allocates nothing and takes a few nanoseconds each; but those with less
+  // in release. Slices are relinked, which allocates nothing and takes some 10 ns each; but those with less
   // than kCopyBelow bytes are copied together, where the last slice has room, and what is but a part of a slice is
   // copied, too. Into itself: fatal in debug, nothing in release.
   static constexpr std::size_t kCopyBelow = 512;
@@ -235,7 +236,7 @@ private:
 //
 // Until then, or until it is destroyed, the buffer may be read but neither changed nor destroyed: fatal in debug; in
 // release the change is made, and the reservation is void: its memory is not to be written, a commit() is refused.
-// Without a commit the buffer stays as it was. Threads: the buffer's. Cost: a few nanoseconds a slice.
+// Without a commit the buffer stays as it was. Threads: the buffer's.
 class [[nodiscard]] Reservation final : private buffer_internal::Guest {
 public:
   static constexpr std::size_t kMaxSpans = 4;
