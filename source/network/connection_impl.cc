@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "nuncio/common/assert.h"
-#include "nuncio/event/internal/loop_core.h"
 #include "nuncio/common/logging.h"
+#include "nuncio/event/internal/loop_core.h"
 #include "source/common/errno_status.h"
 #include "source/network/scratch.h"
 
@@ -28,7 +30,9 @@ constexpr std::chrono::milliseconds kLookForReset{50};
 
 bool brokenOff(int error) { return error == ECONNRESET || error == EPIPE || error == ECONNABORTED; }
 
-absl::Status check(const ConnectionOptions& options) {
+}  // namespace
+
+absl::Status checkOptions(const ConnectionOptions& options) {
   if (options.write_low_watermark > options.write_high_watermark) {
     return absl::InvalidArgumentError(absl::StrCat("ConnectionOptions: write_low_watermark ",
                                                    options.write_low_watermark, " is above write_high_watermark ",
@@ -42,8 +46,6 @@ absl::Status check(const ConnectionOptions& options) {
   }
   return absl::OkStatus();
 }
-
-}  // namespace
 
 absl::string_view endReasonName(EndReason reason) {
   switch (reason) {
@@ -74,28 +76,25 @@ void ReadPause::resume() {
 
 absl::StatusOr<ConnectionPtr> createConnection(Dispatcher& dispatcher, IoHandlePtr handle,
                                                const ConnectionOptions& options) {
-  return ConnectionImpl::create(dispatcher, std::move(handle), options);
+  return ConnectionImpl::create(dispatcher, std::move(handle), options, CountedIn());
 }
 
 absl::StatusOr<ConnectionPtr> ConnectionImpl::create(Dispatcher& dispatcher, IoHandlePtr handle,
-                                                     const ConnectionOptions& options) {
+                                                     const ConnectionOptions& options, CountedIn counted) {
   if (!NUNCIO_CONTRACT(handle != nullptr, dispatcher.name(), "createConnection", "no handle")) {
     return absl::InvalidArgumentError("createConnection: no handle");
   }
-  if (absl::Status status = check(options); !status.ok()) {
+  if (absl::Status status = checkOptions(options); !status.ok()) {
     return status;
   }
-  std::unique_ptr<ConnectionImpl> connection(new (std::nothrow) ConnectionImpl(dispatcher, std::move(handle), options));
+  std::unique_ptr<ConnectionImpl> connection(
+      new (std::nothrow) ConnectionImpl(dispatcher, std::move(handle), options, std::move(counted)));
   if (connection == nullptr) {
     return noMemoryStatus("a connection");
   }
-  auto event = connection->handle_->createReadyEvent(
-      dispatcher, [self = connection.get()](uint32_t events) { self->onReady(events); }, kEvents);
-  if (!event.ok()) {
-    connection->handle_.reset();
-    return event.status();
+  if (absl::Status status = connection->watch(); !status.ok()) {
+    return status;
   }
-  connection->event_ = *std::move(event);
   try {
     connection->armTimer();
   } catch (const std::bad_alloc&) {
@@ -104,8 +103,35 @@ absl::StatusOr<ConnectionPtr> ConnectionImpl::create(Dispatcher& dispatcher, IoH
   return connection;
 }
 
-ConnectionImpl::ConnectionImpl(Dispatcher& dispatcher, IoHandlePtr handle, const ConnectionOptions& options)
+absl::StatusOr<ConnectionPtr> ConnectionImpl::connect(Dispatcher& dispatcher, IoHandlePtr handle,
+                                                      const ConnectionOptions& options, OpenedCb opened) {
+  std::unique_ptr<ConnectionImpl> connection(new (std::nothrow)
+                                                 ConnectionImpl(dispatcher, std::move(handle), options, CountedIn()));
+  if (connection == nullptr) {
+    return noMemoryStatus("a connection");
+  }
+  connection->opened_ = std::make_unique<OpenedCb>(std::move(opened));
+  if (absl::Status status = connection->watch(); !status.ok()) {
+    return status;
+  }
+  return connection;
+}
+
+absl::Status ConnectionImpl::watch() {
+  absl::StatusOr<FileEventPtr> event =
+      handle_->createReadyEvent(dispatcher_, [this](uint32_t events) { onReady(events); }, kEvents);
+  if (!event.ok()) {
+    handle_.reset();
+    return event.status();
+  }
+  event_ = *std::move(event);
+  return absl::OkStatus();
+}
+
+ConnectionImpl::ConnectionImpl(Dispatcher& dispatcher, IoHandlePtr handle, const ConnectionOptions& options,
+                               CountedIn counted)
     : dispatcher_(dispatcher),
+      counted_(std::move(counted)),
       handle_(std::move(handle)),
       last_activity_(dispatcher.approximateMonotonicTime()),
       born_(last_activity_),
@@ -150,8 +176,8 @@ bool ConnectionImpl::overLimit(std::size_t more) {
     return false;
   }
   end(EndReason::Failed,
-      absl::ResourceExhaustedError(absl::StrCat("more than ", options_.write_limit,
-                                                " bytes wait to be sent (ConnectionOptions::write_limit)")));
+      absl::ResourceExhaustedError(
+          absl::StrCat("more than ", options_.write_limit, " bytes wait to be sent (ConnectionOptions::write_limit)")));
   return true;
 }
 
@@ -296,6 +322,10 @@ void ConnectionImpl::onReady(uint32_t events) {
   hung_up_ = hung_up_ || (events & FileReadyType::Closed) != 0;
   writable_ = writable_ || (events & FileReadyType::Write) != 0;
   readable_ = readable_ || (events & FileReadyType::Read) != 0;
+  if (opened_ != nullptr) {
+    connectStep();
+    return;
+  }
   Entry entry(*this);
   try {
     work(entry);
@@ -305,6 +335,26 @@ void ConnectionImpl::onReady(uint32_t events) {
     }
     throw;
   }
+}
+
+void ConnectionImpl::connectStep() {
+  if ((!writable_ && !hung_up_) || opened_ == nullptr) {
+    return;
+  }
+  const int error = handle_->connectResult();
+  if (error == EINPROGRESS) {
+    return;
+  }
+  absl::Status status = absl::OkStatus();
+  if (error != 0) {
+    status = absl::UnavailableError(std::strerror(error));
+    closeHandle();
+  } else {
+    last_activity_ = born_ = dispatcher_.approximateMonotonicTime();
+    armTimer();
+  }
+  const std::unique_ptr<OpenedCb> opened = std::move(opened_);
+  (*opened)(std::move(status));
 }
 
 void ConnectionImpl::work(Entry& entry) {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "nuncio/network/connection.h"
+#include "source/network/connection_count.h"
 
 namespace nuncio::network {
 
@@ -16,6 +17,9 @@ struct ReadPause::State {
   ConnectionImpl* connection;  // null: closed, or gone
   uint32_t pauses = 0;
 };
+
+// OK, or InvalidArgument with what is wrong.
+absl::Status checkOptions(const ConnectionOptions& options);
 
 // ConnectionImpl: a connection on an IoHandle.
 //
@@ -28,7 +32,12 @@ struct ReadPause::State {
 class ConnectionImpl final : public Connection {
 public:
   static absl::StatusOr<ConnectionPtr> create(Dispatcher& dispatcher, IoHandlePtr handle,
-                                              const ConnectionOptions& options);
+                                              const ConnectionOptions& options, CountedIn counted);
+  // On a stream that is on its way to its peer: tells `opened` once, when it is connected, or why it is not; its times
+  // count from then. Until then it is nobody's but to be destroyed.
+  using OpenedCb = InlineFunction<void(absl::Status), 32>;
+  static absl::StatusOr<ConnectionPtr> connect(Dispatcher& dispatcher, IoHandlePtr handle,
+                                               const ConnectionOptions& options, OpenedCb opened);
   ~ConnectionImpl() override;
 
   void start(ConnectionCallbacks& callbacks) override;
@@ -77,8 +86,10 @@ private:
     Address peer;  // once the handle is gone
   };
 
-  ConnectionImpl(Dispatcher& dispatcher, IoHandlePtr handle, const ConnectionOptions& options);
+  ConnectionImpl(Dispatcher& dispatcher, IoHandlePtr handle, const ConnectionOptions& options, CountedIn counted);
 
+  absl::Status watch();
+  void connectStep();
   void onReady(uint32_t events);
   void onTimer();
   // Does all there is to do now.
@@ -118,10 +129,12 @@ private:
   void armTimer();
 
   Dispatcher& dispatcher_;
+  const CountedIn counted_;
   IoHandlePtr handle_;
   FileEventPtr event_;  // goes before the handle
   TimerPtr timer_;      // once there is a deadline
   ConnectionCallbacks* callbacks_ = nullptr;
+  std::unique_ptr<OpenedCb> opened_;  // while it connects
   Entry* entry_ = nullptr;
   std::shared_ptr<ReadPause::State> pauses_;  // once there was one
   std::unique_ptr<Ended> end_;                // once it has ended
@@ -144,16 +157,16 @@ private:
   int write_error_ = 0;
   bool readable_ = false;
   bool writable_ = false;
-  bool hung_up_ = false;        // the peer's end, or an error, is behind what can be read
+  bool hung_up_ = false;  // the peer's end, or an error, is behind what can be read
   // There was a short read, which was all, unless an RST came together with the data: libevent reports that as Read and
   // Write alone (it turns EPOLLERR into these), as it does when all is well. A send finds out; where none follows, the
   // timer has it read once more, so that a message costs no second recv.
   bool may_be_broken_ = false;
   bool above_high_ = false;
-  bool read_full_ = false;      // onData() has left too much
+  bool read_full_ = false;  // onData() has left too much
   bool deliver_again_ = false;
-  bool end_asked_ = false;      // shutdownWrite(), or close()
-  bool close_waits_ = false;    // for the peer, in closing
+  bool end_asked_ = false;    // shutdownWrite(), or close()
+  bool close_waits_ = false;  // for the peer, in closing
   bool aborted_ = false;
   bool told_ = false;
 };

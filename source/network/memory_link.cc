@@ -25,7 +25,8 @@ std::size_t sizeOf(absl::Span<const iovec> spans) {
 
 // --- MemoryReadiness
 
-MemoryReadiness::MemoryReadiness(Dispatcher& dispatcher) : dispatcher_(dispatcher.handle()), loop_(&dispatcher.loop()) {}
+MemoryReadiness::MemoryReadiness(Dispatcher& dispatcher)
+    : dispatcher_(dispatcher.handle()), loop_(&dispatcher.loop()) {}
 
 void MemoryReadiness::tell(uint32_t events) {
   events_.fetch_or(events, std::memory_order_release);
@@ -89,9 +90,7 @@ void MemoryEvent::look() {
   const uint32_t ready = source_->ready(next);
   if (next) {
     if (timer_ == nullptr) {
-      timer_ = dispatcher_.createTimer([this] {
-        readiness_->tell(kAll);
-      });
+      timer_ = dispatcher_.createTimer([this] { readiness_->tell(kAll); });
     }
     timer_->enableTimerAt(*next);
   }

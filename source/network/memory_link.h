@@ -36,10 +36,10 @@ public:
 
 private:
   const PostHandle dispatcher_;
-  LoopCore* const loop_;                  // looked at only to see whether it is this thread's
-  SchedulableCallback* look_ = nullptr;   // of the event's thread
-  std::atomic<uint32_t> events_{0};       // released by who tells, acquired by the event
-  std::atomic<bool> on_its_way_{false};   // a post; relaxed but for what events_ orders
+  LoopCore* const loop_;                 // looked at only to see whether it is this thread's
+  SchedulableCallback* look_ = nullptr;  // of the event's thread
+  std::atomic<uint32_t> events_{0};      // released by who tells, acquired by the event
+  std::atomic<bool> on_its_way_{false};  // a post; relaxed but for what events_ orders
 };
 using MemoryReadinessPtr = std::shared_ptr<MemoryReadiness>;
 

@@ -84,14 +84,7 @@ public:
     if (::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) {
       return errno;
     }
-    if (error != 0) {
-      return error;
-    }
-    sockaddr_storage storage{};
-    socklen_t size = sizeof(storage);
-    return ::getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&storage), &size) == 0 ? 0
-           : errno == ENOTCONN                                                         ? EINPROGRESS
-                                                                                       : errno;
+    return error;
   }
 
   // Bytes that the peer has not acknowledged; of a Unix socket, that it has not read. It knows of the end of the stream
@@ -134,8 +127,7 @@ public:
     sockaddr_storage storage{};
     socklen_t length = sizeof(storage);
     auto* const raw = reinterpret_cast<sockaddr*>(&storage);
-    FileDescriptor fd(
-        uninterrupted([&] { return ::accept4(fd_.get(), raw, &length, SOCK_NONBLOCK | SOCK_CLOEXEC); }));
+    FileDescriptor fd(uninterrupted([&] { return ::accept4(fd_.get(), raw, &length, SOCK_NONBLOCK | SOCK_CLOEXEC); }));
     if (fd.get() < 0) {
       return {nullptr, errno};
     }

@@ -72,18 +72,16 @@ public:
     if (!fd.ok()) {
       return fd.status();
     }
-    if (absl::Status status =
-            applySocketOptions(fd->get(), to.family(), options.socket, SocketPhase::Connection);
+    if (absl::Status status = applySocketOptions(fd->get(), to.family(), options.socket, SocketPhase::Connection);
         !status.ok()) {
       return status;
     }
     if (options.local) {
       if (options.local->family() != to.family()) {
-        return absl::InvalidArgumentError(absl::StrCat("connect to ", to.toString(), " from ",
-                                                       options.local->toString(), ": of another kind"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("connect to ", to.toString(), " from ", options.local->toString(), ": of another kind"));
       }
-      if (absl::Status status =
-              applySocketOptions(fd->get(), to.family(), options.socket, SocketPhase::LocalBind);
+      if (absl::Status status = applySocketOptions(fd->get(), to.family(), options.socket, SocketPhase::LocalBind);
           !status.ok()) {
         return status;
       }

@@ -165,14 +165,14 @@ public:
   // over (Fin). Once is enough.
   virtual void shutdownWrite() = 0;
 
-  // Ends the connection: no data is called back any more, and onClosed() comes with Local when it is done. May be called
-  // again, for something quicker.
+  // Ends the connection: no data is called back any more, and onClosed() comes with Local when it is done. May be
+  // called again, for something quicker.
   virtual void close(CloseKind kind = CloseKind::Flush) = 0;
   // The same with a time of its own instead of close_timeout; >= 0.
   virtual void close(CloseKind kind, std::chrono::milliseconds timeout) = 0;
 
-  // Breaks it off, before the loop polls again: what was not sent is thrown away, and the peer reads ECONNRESET, so that
-  // it does not take what it has got for all there is. (Unix sockets: see IoHandle::abort().)
+  // Breaks it off, before the loop polls again: what was not sent is thrown away, and the peer reads ECONNRESET, so
+  // that it does not take what it has got for all there is. (Unix sockets: see IoHandle::abort().)
   virtual void abort() = 0;
 
   // Stops reading while the result is there.

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-
 #include <sys/uio.h>
 
 #include "absl/status/statusor.h"
@@ -25,8 +24,8 @@ struct IoResult {
   bool wouldBlock() const { return error == EAGAIN; }
 };
 
-// IoHandle: one end of a stream of bytes: a socket of the kernel's, or one of a pair in memory. What a Connection stands
-// on; those who use connections need it only to make one of a stream that they have got in another way.
+// IoHandle: one end of a stream of bytes: a socket of the kernel's, or one of a pair in memory. What a Connection
+// stands on; those who use connections need it only to make one of a stream that they have got in another way.
 //
 //   IoResult result = handle->read(spans);
 //   if (result.wouldBlock()) return;                 // the event tells when there is more
@@ -57,8 +56,8 @@ public:
   // something was unread here. Nothing may be read or written any more.
   virtual void abort() = 0;
 
-  // Of one that was made by Network::connect(): 0 when it is connected, EINPROGRESS while it tries (the event reports
-  // Write when that ends), or why it failed, which is told once.
+  // Of one that was made by Network::connect(), when the event has reported Write: 0 when it is connected, or why it
+  // failed, which is told once. EINPROGRESS: it still tries, and the event tells again.
   virtual int connectResult() = 0;
 
   // Whether the peer's system has acknowledged all that was written: then a close loses nothing any more.

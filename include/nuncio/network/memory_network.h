@@ -56,14 +56,15 @@ public:
   virtual void restore() = 0;
 };
 
-// MemoryNetwork: a network of addresses on which listeners and connectors meet, all in one process and without a kernel.
+// MemoryNetwork: a network of addresses on which listeners and connectors meet, all in one process and without a
+// kernel.
 //
 //   SimulatedTimeSystem time;
 //   MemoryNetwork network({.delay = 20ms, .time = &time});
 //   ... a Listener on network, at 10.0.0.1:80; a Connector on network, to that ...
 //
-// An address is any that parses; port 0 becomes one from 49,152 up. Nobody listens: ECONNREFUSED. The queue of a listener
-// is full: it tries until there is room. A connect takes one delay there and one back.
+// An address is any that parses; port 0 becomes one from 49,152 up. Nobody listens: ECONNREFUSED. The queue of a
+// listener is full: it tries until there is room. A connect takes one delay there and one back.
 //
 // Threads: any. Lifetime: longer than its handles.
 class MemoryNetwork final : public Network {
