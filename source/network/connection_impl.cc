@@ -354,7 +354,7 @@ void ConnectionImpl::connectStep() {
     armTimer();
   }
   const std::unique_ptr<OpenedCb> opened = std::move(opened_);
-  (*opened)(std::move(status));
+  (*opened)(status);
 }
 
 void ConnectionImpl::work(Entry& entry) {

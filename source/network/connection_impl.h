@@ -35,7 +35,7 @@ public:
                                               const ConnectionOptions& options, CountedIn counted);
   // On a stream that is on its way to its peer: tells `opened` once, when it is connected, or why it is not; its times
   // count from then. Until then it is nobody's but to be destroyed.
-  using OpenedCb = InlineFunction<void(absl::Status), 32>;
+  using OpenedCb = InlineFunction<void(const absl::Status&), 32>;
   static absl::StatusOr<ConnectionPtr> connect(Dispatcher& dispatcher, IoHandlePtr handle,
                                                const ConnectionOptions& options, OpenedCb opened);
   ~ConnectionImpl() override;

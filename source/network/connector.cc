@@ -38,8 +38,8 @@ Future<ConnectionPtr> tryOne(Dispatcher& dispatcher, Network& network, Address t
   Promise<void> promise;
   Future<void> opened = promise.future(dispatcher);
   absl::StatusOr<ConnectionPtr> connection = ConnectionImpl::connect(
-      dispatcher, *std::move(handle), options->connection, [promise = std::move(promise)](absl::Status status) mutable {
-        promise.setTry(status.ok() ? Try<void>(Unit()) : Try<void>(std::move(status)));
+      dispatcher, *std::move(handle), options->connection, [promise = std::move(promise)](const absl::Status& status) mutable {
+        promise.setTry(status.ok() ? Try<void>(Unit()) : Try<void>(status));
       });
   if (!connection.ok()) {
     co_return connection.status();
@@ -59,8 +59,11 @@ Future<ConnectionPtr> tryAll(Dispatcher& dispatcher, Network& network, std::vect
   std::string failures;
   std::size_t next = 0;
   for (;;) {
-    if (next < to.size() && !race.add(tryOne(dispatcher, network, to[next++], options))) {
-      co_return absl::ResourceExhaustedError("no memory to connect");
+    if (next < to.size()) {
+      if (!race.add(tryOne(dispatcher, network, to[next], options))) {
+        co_return absl::ResourceExhaustedError("no memory to connect");
+      }
+      ++next;
     }
     std::optional<Race<ConnectionPtr>::Item> item;
     if (next < to.size()) {

@@ -16,7 +16,7 @@ namespace {
 
 // What bind(), listen() and connect() say, in the words of the interface.
 absl::Status networkStatus(int error, absl::string_view what) {
-  const absl::Status status = errnoStatus(error, what);
+  absl::Status status = errnoStatus(error, what);
   switch (error) {
     case EADDRINUSE:
       return absl::AlreadyExistsError(absl::StrCat(status.message(), " (somebody listens there)"));
