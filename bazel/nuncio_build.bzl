@@ -143,6 +143,40 @@ def nuncio_cc_binary(name, srcs, deps = [], copts = [], **kwargs):
         **kwargs
     )
 
+def nuncio_fuzz_test(name, srcs, corpus, deps = [], copts = [], size = "small", tags = [], **kwargs):
+    """A fuzz target, whose srcs define LLVMFuzzerTestOneInput().
+
+    <name>_test runs it once for each file of `corpus`, in every configuration and with any compiler. <name> itself is
+    the fuzzer, for --config=fuzz alone, so that //... leaves it out: see tools/fuzz.
+    """
+    native.cc_test(
+        name = name + "_test",
+        size = size,
+        srcs = srcs + ["//test/fuzz:replay_main.cc"],
+        args = ["$(rootpaths :%s_corpus)" % name],
+        copts = _copts(copts),
+        data = [":%s_corpus" % name],
+        tags = tags,
+        deps = deps + ["@abseil//:span"],
+        **kwargs
+    )
+    native.filegroup(
+        name = name + "_corpus",
+        testonly = True,
+        srcs = corpus,
+    )
+    nuncio_cc_binary(
+        name = name,
+        testonly = True,
+        srcs = srcs,
+        copts = copts,
+        # -fsanitize=fuzzer brings libFuzzer's main().
+        linkopts = ["-fsanitize=fuzzer"],
+        tags = tags + ["manual"],
+        deps = deps,
+        **kwargs
+    )
+
 def nuncio_cc_benchmark(name, srcs, deps = [], copts = [], smoke_args = None, size = "small", tags = [], **kwargs):
     """A Google Benchmark program (main() is linked), and <name>_smoke_test that runs it with the fewest iterations.
 

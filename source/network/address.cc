@@ -38,7 +38,7 @@ std::optional<T> readAs(const sockaddr* address, socklen_t length) {
     return std::nullopt;
   }
   T native;
-  std::memcpy(&native, address, sizeof(native));  // may be unaligned
+  std::memcpy(&native, address, sizeof(native));  // which may be an object of another type, sockaddr_storage
   return native;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <cerrno>
 #include <cstddef>
 #include <net/if.h>
 #include <optional>
@@ -32,7 +33,7 @@ constexpr absl::string_view kForms =
 absl::Status wrong(absl::string_view what) { return absl::InvalidArgumentError(what); }
 
 absl::Status badAddress(absl::string_view text, const absl::Status& what, absl::string_view forms) {
-  return absl::InvalidArgumentError(absl::StrCat("bad address ", quoted(text), ": ", what.message(), forms));
+  return {what.code(), absl::StrCat("bad address ", quoted(text), ": ", what.message(), forms)};
 }
 
 // inet_pton() for a text that ends anywhere. False also where a NUL would hide the rest.
@@ -44,6 +45,18 @@ bool parseIp(int family, absl::string_view text, std::array<uint8_t, kBytes>& ip
   }
   std::copy(text.begin(), text.end(), terminated.begin());
   return ::inet_pton(family, terminated.data(), ip.data()) == 1;
+}
+
+absl::StatusOr<uint32_t> interfaceOf(absl::string_view name) {
+  errno = ENODEV;
+  const uint32_t index = absl::StrContains(name, '\0') ? 0 : ::if_nametoindex(std::string(name).c_str());
+  if (index != 0) {
+    return index;
+  }
+  if (errno != ENODEV) {  // what the C library then says is not always the reason
+    return absl::ResourceExhaustedError(absl::StrCat("no socket to look for the interface ", quoted(name), " with"));
+  }
+  return wrong(absl::StrCat("unknown zone: there is no interface ", quoted(name)));
 }
 
 // A number, also of an interface that is not there: toString() prints those.
@@ -58,12 +71,7 @@ absl::StatusOr<uint32_t> parseZone(absl::string_view zone) {
     }
     return *index;
   }
-  const std::string name(zone);
-  const uint32_t index = absl::StrContains(zone, '\0') ? 0 : ::if_nametoindex(name.c_str());
-  if (index == 0) {
-    return wrong(absl::StrCat("unknown zone: there is no interface ", quoted(zone)));
-  }
-  return index;
+  return interfaceOf(zone);
 }
 
 absl::StatusOr<Address> parseIpv4(absl::string_view host, uint16_t port) {
@@ -238,7 +246,7 @@ absl::StatusOr<Address> parseAny(absl::string_view text) {
   return absl::ConsumePrefix(&text, kUnixPrefix) ? parseUnix(text) : parseIpAndPort(text);
 }
 
-// The name of the interface, or its number where it is gone, or has a name with which the text could not be parsed.
+// The name of the interface, or its number where there is none to be had, or it is one that could not be parsed.
 std::string zoneText(uint32_t zone) {
   std::array<char, IF_NAMESIZE> buffer = {};
   const char* const found = ::if_indextoname(zone, buffer.data());

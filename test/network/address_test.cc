@@ -13,6 +13,7 @@
 #include <random>
 #include <sstream>
 #include <string>
+#include <sys/resource.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <utility>
@@ -124,6 +125,27 @@ TEST(AddressTest, ZonesOfInterfacesThatAreGoneArePrintedAsNumbers) {
   EXPECT_EQ(reprinted("[fe80::1%4294967295]:80"), "[fe80::1%4294967295]:80");
 }
 
+// No descriptor can be opened while it lives.
+class NoDescriptors {
+public:
+  NoDescriptors() {
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit none = {.rlim_cur = 0, .rlim_max = before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoDescriptors() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before_), 0); }
+
+private:
+  rlimit before_ = {};
+};
+
+TEST(AddressTest, WithoutDescriptorsZonesAreNumbersAlone) {
+  const Address named = parsed("[fe80::1%lo]:80");
+  const NoDescriptors no_descriptors;
+  EXPECT_EQ(Address::parse("[fe80::1%lo]:80").status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(parsed(named.toString()), named);
+}
+
 TEST(AddressTest, AZoneIsKeptOnLinkLocalAddressesOnly) {
   EXPECT_EQ(Address::ipv6({0xfe, 0xbf, 1}, 1, 7).zone(), 7U);
   EXPECT_EQ(Address::ipv6({0xff, 0x02, 1}, 1, 7).zone(), 7U);
@@ -213,6 +235,7 @@ TEST(AddressTest, ZonesThatAreNoneAreRefused) {
   expectRefused("[fe80::1%0]:80", "zone \"0\" is not the number of an interface");
   expectRefused("[fe80::1%4294967296]:80", "is not the number of an interface");
   expectRefused("[fe80::1%-1]:80", "there is no interface \"-1\"");
+  expectRefused("[fe80::1%a-name-longer-than-names-of-interfaces]:80", "there is no interface");
   expectRefused("1.2.3.4%lo:80", "is not an IPv4 address");
 }
 
@@ -411,14 +434,6 @@ TEST(AddressNativeTest, WhatDoesNotFitIsRefused) {
   const absl::Status status = Address::fromNative(other.data(), other.length).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("family 16"));
-}
-
-TEST(AddressNativeTest, MayBeUnaligned) {
-  const Address::Native native = Address::loopbackV6(80).native();
-  std::array<char, sizeof(sockaddr_storage) + 1> bytes;
-  std::memcpy(bytes.data() + 1, native.data(), native.length);
-  EXPECT_EQ(*Address::fromNative(reinterpret_cast<const sockaddr*>(bytes.data() + 1), native.length),
-            Address::loopbackV6(80));
 }
 
 // Random addresses of all kinds, with a liking for zeros and for bytes that mean something in texts.

@@ -52,7 +52,8 @@ public:
   //   "unix:@name"             an abstract name, 0 to 107 bytes
   // The port is always there. In paths and names \xHH is a byte and \\ a backslash; what is no printing character, and
   // a blank, is written so, and an "@" that begins a path: \x40. The unnamed address has no text that is taken.
-  // InvalidArgument for anything else: host names are for a resolver.
+  // InvalidArgument for anything else: host names are for a resolver. ResourceExhausted where the system lacks what it
+  // takes to look for an interface, which is a socket.
   static absl::StatusOr<Address> parse(absl::string_view text);
 
   // The same without brackets and port, "192.0.2.1", "2001:db8::1" or "fe80::1%eth0", and the port beside it.
@@ -103,7 +104,8 @@ public:
 
   // "192.0.2.1:80", "[fe80::1%eth0]:80", "unix:/path"; "unix:" for the unnamed address. parse() makes the same address
   // of it, but for that one. No blank nor control character is in it, so that it is one field of a log. IPv6 is printed
-  // by RFC 5952, the zone as its number where the interface is gone. Cost: a zone takes a few system calls.
+  // by RFC 5952, the zone as its number where the interface is gone, or cannot be asked for its name. Cost: a zone
+  // takes a few system calls.
   std::string toString() const;
   // The same without port and brackets, or without "unix:".
   std::string host() const;
