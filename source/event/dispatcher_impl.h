@@ -87,7 +87,9 @@ private:
   void runWork();
   Budget newBudget() const { return Budget(max_time_, *loop_); }
   bool takeBatch();
+  void noteBatch();
   bool runBatch(Budget& budget);
+  void runWatched();
   void runBackground();
   bool hasForeground() const;
   bool hasOwnWork() const;
@@ -119,7 +121,6 @@ private:
 
   struct Counters {
     Counter iterations;
-    Counter posts_run;
     Counter tasks_run;
     Counter timers_fired;
   };

@@ -37,6 +37,7 @@ Loop::Loop(std::shared_ptr<PostQueue> post_queue, TimeSystem& time_system, std::
       backend_(std::move(backend)),
       figures_(figures != FigureDetail::Counters ? new FiguresRecorder(figures) : nullptr),
       timed_(figures == FigureDetail::Callbacks) {
+  poll_time_wanted_ = figures_ != nullptr;
   if (figures_ != nullptr && real_time_) {
     posts->timePosts();
   }
@@ -234,6 +235,10 @@ bool Loop::shouldYield() {
   }
   // Where calls come quickly one after the other, the clock is read for every 16th.
   const uint64_t now = deadlineClock();
+  poll_time_wanted_ = true;
+  if (polled_at_ == kNotLooked) {  // the first call of all
+    polled_at_ = now;
+  }
   const bool over = now - polled_at_ >= max_file_event_time_;
   const bool quick = now - yield_looked_at_ < kCallsPerLook * kQuickCall;
   yield_looks_left_ = quick && !over ? kCallsPerLook - 1 : 0;

@@ -121,13 +121,17 @@ public:
   // Whether the dispatcher's kernel objects are still those of the parent. It asks once.
   bool takeObjectsInherited() { return objects_inherited_ && std::exchange(objects_inherited_, false); }
   // Callbacks are to be seen from outside: open while one runs, it says which, and where that is wanted for how long.
-  // One that was posted has the number that tracePost() gave it.
   class CallbackScope {
   public:
-    CallbackScope(Loop& loop, CallbackId id, uint64_t flow = 0) : loop_(loop) {
+    CallbackScope(Loop& loop, CallbackId id) : loop_(loop) {
       loop.beginCallback(id);
-      if (loop.timed_.load(std::memory_order_relaxed)) [[unlikely]] {
-        flow_ = flow;
+      if (loop.timed()) [[unlikely]] {
+        loop.beginTimed(*this);
+      }
+    }
+    CallbackScope(Loop& loop, const PostQueue::Posted& posted) : loop_(loop), flow_(posted.flow()) {
+      loop.beginPosted(posted.id());
+      if (loop.timed()) [[unlikely]] {
         loop.beginTimed(*this);
       }
     }
@@ -143,17 +147,19 @@ public:
     friend class Loop;
     Loop& loop_;
     bool timed_ = false;
+    uint64_t flow_ = 0;
     TraceRing* ring_;  // these three where it is; null: it is not traced
-    uint64_t flow_;
-    uint64_t began_;  // by TickClock
-    uint64_t since_;  // by deadlineClock(), where durations are recorded
+    uint64_t began_;   // by TickClock
+    uint64_t since_;   // by deadlineClock(), where durations are recorded
   };
 
   // Null: only counters are kept.
   FiguresRecorder* figures() const { return figures_.get(); }
+  // Whether callbacks are traced or timed.
+  bool timed() const { return timed_.load(std::memory_order_relaxed); }
   // The callback that comes next does not begin where the one before ended.
   void forgetLastCallback() { callback_ended_at_ = 0; }
-  // By deadlineClock(): when the last poll was over; 0: it is not.
+  // By deadlineClock(): when the last poll was over; 0: it is not. Where there are figures.
   uint64_t polledAt() const { return polled_at_; }
 
   // Has what the loop does noted in a ring, with room for `records`, from now on until stopTrace(); `from` is the
@@ -168,12 +174,12 @@ public:
   void traceInstant(TraceRing::Kind kind, uint64_t id, uint64_t flow) const;
   // The loop is about to wait in the kernel; until it has notePolled().
   void traceSleep() {
-    if (ring() != nullptr) [[unlikely]] {
+    if (timed() && ring() != nullptr) [[unlikely]] {
       sleeps_since_ = TickClock::now();
     }
   }
   void traceBatch(std::size_t size) const {
-    if (ring() != nullptr) [[unlikely]] {
+    if (timed() && ring() != nullptr) [[unlikely]] {
       traceInstant(TraceRing::Kind::Batch, size, /*flow=*/0);
     }
   }
@@ -264,16 +270,20 @@ public:
     work_waits_ = work_waits;
     polled_at_ = 0;
   }
-  void endPoll() { notePolled(); }
+  void endPoll() { notePolled(/*look=*/poll_time_wanted_); }
+  // At the beginning of a run, which is as if it had polled.
+  void beginRunPolled() {
+    beginPoll(/*work_waits=*/true);
+    notePolled(/*look=*/true);
+  }
 
   // See Dispatcher::shouldYield(). In a run.
   bool shouldYield();
   void countFileEvent() {
     if (timePasses()) {
-      const uint64_t now = deadlineClock();
-      if (file_events_++ == 0) {
-        file_events_until_ = now + max_file_event_time_;
-      } else if (now >= file_events_until_) [[unlikely]] {
+      if (file_events_++ == 0) {  // no look at the clock for the one that most polls bring: woke() had one
+        file_events_until_ = polled_at_ + max_file_event_time_;
+      } else if (const uint64_t now = deadlineClock(); now >= file_events_until_) [[unlikely]] {
         endFileEvents(now);
       }
     } else if (++file_events_ == kMaxFileEventsSimulated) {
@@ -283,7 +293,7 @@ public:
 
   // First thing in whatever libevent calls back, in backends and file events: the loop does not sleep any more.
   void woke() {
-    notePolled();
+    notePolled(/*look=*/true);
     ++events_delivered;
     posts->awake();
   }
@@ -391,10 +401,11 @@ private:
     freeHandle(handle);
   }
 
-  // The kernel has been asked for descriptors; for shouldYield().
-  void notePolled() {
+  // The kernel has been asked for descriptors. `look`: at the clock, which most polls of a loop that has only posts and
+  // timers are spared.
+  void notePolled(bool look) {
     if (polled_at_ == 0) {
-      polled_at_ = timePasses() ? deadlineClock() : 1;
+      polled_at_ = look && timePasses() ? deadlineClock() : kNotLooked;
       if (sleeps_since_ != 0) [[unlikely]] {
         traceSlept();
       }
@@ -431,7 +442,9 @@ private:
   uint64_t file_events_until_ = 0;  // by deadlineClock()
   uint32_t file_events_ = 0;        // of this poll
   bool work_waits_ = false;
+  static constexpr uint64_t kNotLooked = 1;
   uint64_t polled_at_ = 0;         // by deadlineClock(); 0: polling, and nothing has called back yet
+  bool poll_time_wanted_ = false;  // after each poll: for figures, or since shouldYield() was first called
   uint64_t yield_looked_at_ = 0;   // by the same, when shouldYield() read it last since then
   uint32_t yield_calls_ = 0;       // where time does not pass: of shouldYield() since the last poll
   uint32_t yield_looks_left_ = 0;  // calls of shouldYield() before it reads the clock again

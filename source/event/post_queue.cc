@@ -113,17 +113,17 @@ PostQueue::~PostQueue() {
   freeAll(posted_.spare);
 }
 
-inline bool PostQueue::Chunks::needsChunk(const PostCb& cb, Flow flow) const {
-  return spare == nullptr && (first == nullptr || last->end + recordBytes(cb, flow) > Chunk::kBytes);
-}
-
 bool PostQueue::Chunks::allocateSpare() {
   auto* const chunk = new (std::nothrow) Chunk;
   return chunk != nullptr && keepSpare(chunk, SIZE_MAX);
 }
 
+// Null where there is neither room nor a spare chunk. Calls nothing, so that postFromLoop() has no registers to save.
 inline std::byte* PostQueue::Chunks::write(std::size_t bytes) {
   if (first == nullptr || last->end + bytes > Chunk::kBytes) {
+    if (spare == nullptr) [[unlikely]] {
+      return nullptr;
+    }
     Chunk* const chunk = std::exchange(spare, spare->next);
     --spares;
     chunk->next = nullptr;
@@ -152,15 +152,19 @@ uintptr_t headerWord(const PostCb::Operations* operations, std::byte* record, Po
 
 }  // namespace
 
-inline void PostQueue::Chunks::append(PostCb& cb, Flow flow) {
+inline bool PostQueue::Chunks::append(PostCb& cb, Flow flow) {
   std::byte* const record = write(recordBytes(cb, flow));
+  if (record == nullptr) [[unlikely]] {
+    return false;
+  }
   ::new (record) Header(headerWord(cb.operations(), record, flow));
   cb.relocateBytesTo(record + kHeaderBytes);
+  return true;
 }
 
 inline PostQueue::Header* PostQueue::Chunks::reserve(const PostCb& cb, Flow flow) {
   std::byte* const record = write(recordBytes(cb, flow));
-  return ::new (record) Header(headerWord(cb.operations(), record, flow) | kUnfinished);
+  return record != nullptr ? ::new (record) Header(headerWord(cb.operations(), record, flow) | kUnfinished) : nullptr;
 }
 
 inline PostQueue::Flow PostQueue::newFlow() const { return traced_.load(std::memory_order_relaxed) ? tracePost() : 0; }
@@ -179,13 +183,9 @@ bool PostQueue::post(PostCb& cb) {
       return false;
     }
     const bool first = posted_.first == nullptr;
-    if (posted_.needsChunk(cb, flow) && !posted_.allocateSpare()) [[unlikely]] {
+    if (at_once ? !posted_.appendOrAllocate(cb, flow) : (header = posted_.reserveOrAllocate(cb, flow)) == nullptr)
+        [[unlikely]] {
       return false;
-    }
-    if (at_once) {
-      posted_.append(cb, flow);
-    } else {
-      header = posted_.reserve(cb, flow);
     }
     if (first) {
       posters_cpu_ = sched_getcpu();  // reads a word that the kernel keeps in this thread's memory
@@ -220,10 +220,9 @@ bool PostQueue::post(PostCb& cb) {
 
 bool PostQueue::postFromLoop(PostCb& cb) {
   if (pending_.load(std::memory_order_acquire) || cb == nullptr || cb.operations()->relocate != nullptr ||
-      from_loop_.needsChunk(cb, /*flow=*/0) || traced_.load(std::memory_order_relaxed)) [[unlikely]] {
+      traced_.load(std::memory_order_relaxed) || !from_loop_.append(cb, /*flow=*/0)) [[unlikely]] {
     return postFromLoopSlowly(cb);
   }
-  from_loop_.append(cb, /*flow=*/0);
   return true;
 }
 
@@ -233,14 +232,14 @@ bool PostQueue::postFromLoop(PostCb& cb) {
     return post(cb) || refuse(cb);
   }
   const Flow flow = newFlow();
-  if (from_loop_.needsChunk(cb, flow) && !from_loop_.allocateSpare()) {
+  if (cb.operations()->relocate == nullptr) {
+    return from_loop_.appendOrAllocate(cb, flow) || refuse(cb);
+  }
+  Header* const header = from_loop_.reserveOrAllocate(cb, flow);
+  if (header == nullptr) {
     return refuse(cb);
   }
-  if (cb.operations()->relocate == nullptr) {
-    from_loop_.append(cb, flow);
-  } else {
-    finish(*from_loop_.reserve(cb, flow), cb);
-  }
+  finish(*header, cb);
   return true;
 }
 

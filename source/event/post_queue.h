@@ -42,6 +42,7 @@ public:
   static constexpr uintptr_t kUnfinished = 1;  // its capture is being moved to it
   static constexpr uintptr_t kGivenUp = 2;     // by a thread that did not come along in a fork: there is no capture
   static constexpr uintptr_t kTraced = 4;      // behind the capture is the number of the post, for a picture of it
+  static constexpr uintptr_t kFlags = kUnfinished | kGivenUp | kTraced;
   static_assert(alignof(PostCb::Operations) > kTraced, "the flags have to fit beside an address");
   static constexpr std::size_t kHeaderBytes = sizeof(Header);
   using Flow = uint64_t;
@@ -115,13 +116,23 @@ public:
       const PostCb::Operations* const operations = operationsOf(header_word);
       std::byte* const capture = first_->data + read_ + kHeaderBytes;
       read_ += kHeaderBytes + operations->size;
+      --size_;
       Flow flow = 0;
-      if ((header_word & kTraced) != 0) [[unlikely]] {
+      if ((header_word & kTraced) != 0) {
         std::memcpy(&flow, first_->data + read_, sizeof(flow));
         read_ += sizeof(flow);
       }
-      --size_;
       return Posted(*this, (header_word & kGivenUp) == 0 ? operations : nullptr, capture, flow);
+    }
+    // The same for one that is finished and has nothing particular about it, as nearly all; then it costs less.
+    bool firstIsPlain() const { return (header().load(std::memory_order_acquire) & kFlags) == 0; }
+    Posted takePlain() {
+      const auto* const operations =
+          reinterpret_cast<const PostCb::Operations*>(header().load(std::memory_order_relaxed));
+      std::byte* const capture = first_->data + read_ + kHeaderBytes;
+      read_ += kHeaderBytes + operations->size;
+      --size_;
+      return Posted(*this, operations, capture, /*flow=*/0);
     }
     // Destroys the callbacks, in order, without running them. Waits for those that are not finished.
     void destroyAll();
@@ -238,15 +249,19 @@ private:
     std::size_t spares = 0;
     std::size_t size = 0;  // callbacks
 
-    // Whether there is no room for `cb`, until allocateSpare(), which returns false without memory, has been called.
-    // Here and in what follows, a flow that is not 0 is kept with it.
-    bool needsChunk(const PostCb& cb, Flow flow) const;
-    bool allocateSpare();
-    // Where there is room: adds `cb`, whose capture moves as bytes.
-    void append(PostCb& cb, Flow flow);
-    // Where there is room: a record of `cb`, whose header says that it is unfinished.
+    // Adds `cb`, whose capture moves as bytes; a flow that is not 0 is kept with it. False, and it is left as it is,
+    // where that takes a spare chunk, and there is none.
+    bool append(PostCb& cb, Flow flow);
+    // A record of `cb`, whose header says that it is unfinished. Null where append() is false.
     Header* reserve(const PostCb& cb, Flow flow);
+    // The same with a spare chunk, unless there is no memory for one.
+    bool appendOrAllocate(PostCb& cb, Flow flow) { return append(cb, flow) || (allocateSpare() && append(cb, flow)); }
+    Header* reserveOrAllocate(const PostCb& cb, Flow flow) {
+      Header* const header = reserve(cb, flow);
+      return header != nullptr || !allocateSpare() ? header : reserve(cb, flow);
+    }
     std::byte* write(std::size_t bytes);
+    bool allocateSpare();
     bool keepSpare(Chunk* chunk, std::size_t limit);
   };
 
@@ -264,7 +279,7 @@ private:
 
   static const PostCb::Operations* operationsOf(uintptr_t header_word) {
     // NOLINTNEXTLINE(performance-no-int-to-ptr): an address whose lowest bits are flags has to be a number
-    return reinterpret_cast<const PostCb::Operations*>(header_word & ~(kUnfinished | kGivenUp | kTraced));
+    return reinterpret_cast<const PostCb::Operations*>(header_word & ~kFlags);
   }
   static std::size_t recordBytes(const PostCb& cb, Flow flow) {
     return kHeaderBytes + cb.operations()->size + (flow != 0 ? sizeof(flow) : 0);

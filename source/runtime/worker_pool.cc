@@ -183,8 +183,9 @@ bool WorkerPoolImpl::runOnAll(WorkerCb f, PostCb done) {
 void WorkerPoolImpl::addGate(Gate& gate, absl::string_view name) {
   Worker* const worker = Worker::current();
   const bool is_here = workers_->onWorker() && &future_internal::GateAccess::loop(gate) == &worker->dispatcher().loop();
-  if (!NUNCIO_CONTRACT(is_here, worker != nullptr ? worker->name() : "-", "WorkerPool::addGate",
-                       "for a gate of a worker's dispatcher, on its thread")) {
+  if (!NUNCIO_CONTRACT(
+          is_here, worker != nullptr ? worker->name() : "-", "WorkerPool::addGate",
+          "called on another thread than the worker's of whose dispatcher the gate is; post() it to that one")) {
     return;
   }
   auto drained = std::make_unique<DrainedGate>(gate, name, worker->nextGateNumber());

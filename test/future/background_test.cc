@@ -18,6 +18,7 @@
 #include "nuncio/future/coroutine.h"
 #include "nuncio/runtime/simulated_time_system.h"
 #include "test/test_support/contract.h"
+#include "test/test_support/descriptors.h"
 #include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/log_capture.h"
 #include "test/test_support/notification.h"
@@ -97,6 +98,35 @@ TEST_F(BackgroundTest, RunsABatchNowAndThenWhereAllElseNeverEnds) {
 }
 
 // Each iteration is at its limits with the posts alone, so that the background has to wait.
+// A descriptor that is always ready is looked at between the callbacks, and does not keep them from running.
+TEST_F(BackgroundTest, TakesTurnsWithDescriptorsThatAreAlwaysReady) {
+  constexpr int kTurns = 100;
+  const Pair pair = makePipe();
+  writeText(pair.peer.get(), "x");
+  int reads = 0;
+  int ran = 0;
+  const FileEventPtr event = *dispatcher_->createFileEvent(
+      pair.watched.get(),
+      [&](uint32_t) {
+        ++reads;
+        if (ran == kTurns && reads > kTurns / 2) {
+          dispatcher_->exit();
+        }
+      },
+      FileTriggerType::Level, FileReadyType::Read);
+  std::function<void()> part = [&] {
+    if (++ran < kTurns) {
+      const auto end = std::chrono::steady_clock::now() + 600us;  // more than the time of an iteration
+      while (std::chrono::steady_clock::now() < end) {
+      }
+      background_.post([&] { part(); });
+    }
+  };
+  background_.post([&] { part(); });
+  dispatcher_->run(RunType::RunUntilExit);
+  EXPECT_EQ(kTurns, ran);
+}
+
 TEST_F(BackgroundTest, WaitsForItsTurnWhereAllElseNeverEnds) {
   int posts = 0;
   int posts_before = 0;

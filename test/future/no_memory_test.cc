@@ -36,6 +36,7 @@
 #include "nuncio/future/async_mutex.h"
 #include "nuncio/future/async_scope.h"
 #include "nuncio/future/async_var.h"
+#include "nuncio/future/background.h"
 #include "nuncio/future/cancellation.h"
 #include "nuncio/future/collect.h"
 #include "nuncio/future/coroutine.h"
@@ -964,6 +965,7 @@ std::vector<Operation> primitives() {
   table.add(
       "AsyncVar onChange", [](World& world) { return world.variable.onChange(); },
       [](World& world) { world.variable.set(1); });
+  table.add("Background", [](World& world) { return Background(world.here).whenIdle(); });
   table.add("Gate close", [](World& world) { return world.gate.close(); }, [](World& world) { world.inside.leave(); });
   table.add("Gate with",
             [](World& world) { return world.gate.with([&world, probe = Probe()] { return world.number(); }); });

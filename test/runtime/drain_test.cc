@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <source_location>
 #include <string>
@@ -29,6 +28,7 @@
 #include "test/test_support/contract.h"
 #include "test/test_support/dispatcher_thread.h"
 #include "test/test_support/lifetime_probe.h"
+#include "test/test_support/log.h"
 #include "test/test_support/log_capture.h"
 #include "test/test_support/notification.h"
 
@@ -42,23 +42,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 using testing::StartsWith;
-
-// What happened, on whatever thread.
-class Log {
-public:
-  void add(const std::string& line) {
-    const std::lock_guard<std::mutex> guard(lock_);
-    lines_.push_back(line);
-  }
-  std::vector<std::string> take() {
-    const std::lock_guard<std::mutex> guard(lock_);
-    return std::exchange(lines_, {});
-  }
-
-private:
-  std::mutex lock_;
-  std::vector<std::string> lines_;
-};
 
 // A gate on each worker, which is made and destroyed there.
 struct Gated {

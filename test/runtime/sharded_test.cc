@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -23,6 +22,7 @@
 #include "nuncio/runtime/foreign.h"
 #include "test/test_support/contract.h"
 #include "test/test_support/dispatcher_thread.h"
+#include "test/test_support/log.h"
 #include "test/test_support/notification.h"
 #include "test/test_support/uninstrumented_abseil.h"
 
@@ -31,23 +31,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::ElementsAre;
-
-// What happened, on whatever thread.
-class Log {
-public:
-  void add(const std::string& line) {
-    const std::lock_guard<std::mutex> guard(lock_);
-    lines_.push_back(line);
-  }
-  std::vector<std::string> take() {
-    const std::lock_guard<std::mutex> guard(lock_);
-    return std::exchange(lines_, {});
-  }
-
-private:
-  std::mutex lock_;
-  std::vector<std::string> lines_;
-};
 
 // Says when it ends, and that it does so where it came to be.
 class Counter {

@@ -67,11 +67,11 @@ struct DispatcherOptions {
 
   // The most that an iteration does before it polls again, so that callbacks which keep making work starve nobody: so
   // many batches of posts (> 0), and so much time for file events, for posts, for timers, for schedulable callbacks and
-  // for continuations of futures, each (> 0; the clock is looked at after each file event, for every 8th callback of
-  // the others, and where those are short for every 32nd).
-  // What is left runs in the next iteration, in order. Posts alone have two limits: a batch is what came while the one
-  // before ran, so that a callback that posts itself makes batches of one, which are over in microseconds; 128 of them
-  // are as long as descriptors should wait for that, and 500 us are not.
+  // for continuations of futures, each (> 0; the clock is looked at before the first file event and after each other,
+  // for every 8th callback of the others, and where those are short for every 32nd). What is left runs in the next
+  // iteration, in order. Posts alone have two limits: a batch is what came while the one before ran, so that a callback
+  // that posts itself makes batches of one, which are over in microseconds; 128 of them are as long as descriptors
+  // should wait for that, and 500 us are not.
   uint32_t max_post_batches_per_iteration = 128;
   std::chrono::microseconds max_callback_time_per_iteration{500};
 
@@ -212,8 +212,9 @@ public:
 
   // For long computations in a callback: whether the loop has not looked at its descriptors for
   // max_callback_time_per_iteration, so that it is time to go on in the next iteration (see yieldIfDue() for
-  // coroutines). In simulated time, which does not pass meanwhile, after 10,000 calls in an iteration. Outside a run:
-  // false. Costs 16 ns, and 2 where it is called every tenth of a microsecond. The loop's thread.
+  // coroutines). In simulated time, which does not pass meanwhile, after 10,000 calls in an iteration. The first call of
+  // all counts from itself, since loops that never ask do not look at the clock after each poll. Outside a run: false.
+  // Costs 16 ns, and 2 where it is called every tenth of a microsecond. The loop's thread.
   virtual bool shouldYield() = 0;
 
   // A reference for other threads that stays safe when the dispatcher is gone.

@@ -102,6 +102,7 @@ public:
   // Calls `f`, which takes nothing and returns what Future::then() allows, and is inside until its future is done. Once
   // the gate is closed f is not called, and the future fails with FailedPrecondition.
   template <class F>
+    requires std::is_invocable_v<F&>
   auto with(F&& f, std::source_location place = std::source_location::current()) {
     using Result = future_internal::ResultOf<std::invoke_result_t<F&>>;
     if (closed()) {

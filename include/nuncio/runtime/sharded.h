@@ -53,8 +53,11 @@ public:
   Sharded& operator=(const Sharded&) = delete;
   ~Sharded() {
     // Where it is refused, core and pool keep each other until a drain(), and so the objects.
-    static_cast<void>(NUNCIO_CONTRACT(!core_->started || core_->abandoned, "-", "Sharded::~Sharded",
-                                      std::string("destroyed before stop() was done: ") + __PRETTY_FUNCTION__));
+    static_cast<void>(
+        NUNCIO_CONTRACT(!core_->started || core_->abandoned, "-", "Sharded::~Sharded",
+                        std::string("destroyed before stop() was done; wait for the future of stop(), or of "
+                                    "WorkerPool::drain(), first: ") +
+                            __PRETTY_FUNCTION__));
   }
 
   // Calls `make(dispatcher, index)` on each worker, at the same time, and keeps what it returns: a std::unique_ptr<T>,

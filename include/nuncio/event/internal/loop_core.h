@@ -200,8 +200,14 @@ public:
   // same thread, that which began last. Any thread.
   CallbackId callback() const { return CallbackId::fromWord(callback_.load(std::memory_order_relaxed)); }
   std::string callbackName() const { return callback().text(); }
-  // How many have begun. Any thread.
-  uint64_t callbacks() const { return callbacks_.get(); }
+  // The same for one that was posted: a store and a number that is counted anyway.
+  void beginPosted(CallbackId id) {
+    nameCallback(id);
+    posts_run_.add(1);
+  }
+  // How many have begun, and those of them that were posted. Any thread.
+  uint64_t callbacks() const { return callbacks_.get() + posts_run_.get(); }
+  uint64_t postsRun() const { return posts_run_.get(); }
   // The kernel's number of the thread that runs it, or else ran or made it last; 0: not known. Any thread.
   int kernelThread() const { return kernel_thread_.load(std::memory_order_relaxed); }
 
@@ -350,7 +356,8 @@ private:
 
   // What the loop's thread alone has to do with, but for who looks at the first two now and then.
   alignas(64) std::atomic<uintptr_t> callback_{0};  // relaxed, as the counter
-  Counter callbacks_;
+  Counter callbacks_;                               // but for posts
+  Counter posts_run_;
   LinkedList<Task> tasks_;
   LinkedList<Task> background_;
   LinkedList<Task> ending_;
