@@ -554,13 +554,11 @@ void ConnectionImpl::closeStep() {
     end(EndReason::Reset, errnoStatus(write_error_, "write"));
     return;
   }
-  if (write_side_ == Side::Open) {
-    return;  // there is more to send
-  }
+  // Also while there is more to send: the peer may be closing in the same way, and not read before it has sent its own.
   if (read_side_ == Side::Open && readable_) {
     discard();
   }
-  if (end_ == nullptr && closeIsDone()) {
+  if (end_ == nullptr && write_side_ != Side::Open && closeIsDone()) {
     end(EndReason::Local, absl::OkStatus());
   }
 }
@@ -612,6 +610,8 @@ void ConnectionImpl::end(EndReason reason, absl::Status status) {
     return;
   }
   state_ = State::Closed;
+  // An end of the stream would have the peer take what it got for all there is.
+  aborted_ = aborted_ || !write_buffer_.empty();
   end_ = std::make_unique<Ended>(Ended{{reason, std::move(status), write_buffer_.length()}, {}});
   write_buffer_.clear();
   if (pauses_ != nullptr) {

@@ -37,10 +37,11 @@ Future<ConnectionPtr> tryOne(Dispatcher& dispatcher, Network& network, Address t
   }
   Promise<void> promise;
   Future<void> opened = promise.future(dispatcher);
-  absl::StatusOr<ConnectionPtr> connection = ConnectionImpl::connect(
-      dispatcher, *std::move(handle), options->connection, [promise = std::move(promise)](const absl::Status& status) mutable {
-        promise.setTry(status.ok() ? Try<void>(Unit()) : Try<void>(status));
-      });
+  absl::StatusOr<ConnectionPtr> connection =
+      ConnectionImpl::connect(dispatcher, *std::move(handle), options->connection,
+                              [promise = std::move(promise)](const absl::Status& status) mutable {
+                                promise.setTry(status.ok() ? Try<void>(Unit()) : Try<void>(status));
+                              });
   if (!connection.ok()) {
     co_return connection.status();
   }

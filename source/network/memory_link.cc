@@ -335,6 +335,7 @@ void MemoryLinkImpl::breakOff(int end, Notices& notices) {
   arrive(in);
   in.travelling.clear();
   in.travelling_bytes = 0;
+  in.end_sent = in.end_arrived;
   to_[1 - end] = Direction();
   note(notices, end, kAll);
 }

@@ -212,9 +212,9 @@ public:
 
   // For long computations in a callback: whether the loop has not looked at its descriptors for
   // max_callback_time_per_iteration, so that it is time to go on in the next iteration (see yieldIfDue() for
-  // coroutines). In simulated time, which does not pass meanwhile, after 10,000 calls in an iteration. The first call of
-  // all counts from itself, since loops that never ask do not look at the clock after each poll. Outside a run: false.
-  // Costs 16 ns, and 2 where it is called every tenth of a microsecond. The loop's thread.
+  // coroutines). In simulated time, which does not pass meanwhile, after 10,000 calls in an iteration. The first call
+  // of all counts from itself, since loops that never ask do not look at the clock after each poll. Outside a run:
+  // false. Costs 16 ns, and 2 where it is called every tenth of a microsecond. The loop's thread.
   virtual bool shouldYield() = 0;
 
   // A reference for other threads that stays safe when the dispatcher is gone.

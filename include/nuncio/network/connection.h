@@ -90,7 +90,8 @@ enum class CloseKind : uint8_t {
   Flush,
   // The same, but waits for the peer's end, whatever its system says.
   FlushAndWait,
-  // Tries to send what was written, once, and closes. With unread input that is an RST.
+  // Tries to send what was written, once, and closes. With something left to send that is an abort(), so that the peer
+  // does not take what it got for all there is, as where a time has passed; with unread input the kernel makes it one.
   Now,
 };
 
