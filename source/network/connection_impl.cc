@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,18 @@
 
 namespace nuncio::network {
 namespace {
+
+// To read into; empty without memory.
+absl::Span<char> roomIn(std::optional<Scratch>& scratch) noexcept {
+  try {
+    if (!scratch) {
+      scratch.emplace();
+    }
+    return scratch->memory();
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
+}
 
 // How much of one direction is moved before others have their turn.
 constexpr std::size_t kBytesPerTurn = std::size_t{512} * 1024;
@@ -95,9 +108,7 @@ absl::StatusOr<ConnectionPtr> ConnectionImpl::create(Dispatcher& dispatcher, IoH
   if (absl::Status status = connection->watch(); !status.ok()) {
     return status;
   }
-  try {
-    connection->armTimer();
-  } catch (const std::bad_alloc&) {
+  if (!connection->tryArmTimer()) {
     return noMemoryStatus("a connection's timer");
   }
   return connection;
@@ -166,7 +177,7 @@ void ConnectionImpl::start(ConnectionCallbacks& callbacks) {
     return;
   }
   callbacks_ = &callbacks;
-  if (readable_ || end_ != nullptr) {
+  if (readable_ || ended_) {
     workSoon();
   }
 }
@@ -203,9 +214,22 @@ bool ConnectionImpl::write(absl::string_view data) {
   if (overLimit(data.size())) {
     return false;
   }
-  write_buffer_.append(data);
+  if (!queue(data)) {
+    return false;
+  }
   noteHigh();
   return true;
+}
+
+// A part may have been sent: so there is no going on without the rest.
+bool ConnectionImpl::queue(absl::string_view data) {
+  try {
+    write_buffer_.append(data);
+    return true;
+  } catch (const std::bad_alloc&) {
+    end(EndReason::Failed, noMemoryStatus("bytes that wait to be sent"));
+    return false;
+  }
 }
 
 bool ConnectionImpl::write(Buffer& data) {
@@ -219,7 +243,12 @@ bool ConnectionImpl::write(Buffer& data) {
     return false;
   }
   const bool queued = !write_buffer_.empty();
-  write_buffer_.move(data);
+  try {
+    write_buffer_.move(data);
+  } catch (const std::bad_alloc&) {
+    end(EndReason::Failed, noMemoryStatus("bytes that wait to be sent"));
+    return false;
+  }
   if (!queued && writable_ && entry_ == nullptr) {
     std::array<iovec, kSlicesPerWrite> spans;
     const std::size_t count = write_buffer_.fill(absl::MakeSpan(spans));
@@ -267,7 +296,10 @@ void ConnectionImpl::close(CloseKind kind, std::chrono::milliseconds timeout) {
     const MonotonicTime deadline = dispatcher_.approximateMonotonicTime() + timeout;
     close_deadline_ = std::min(close_deadline_, deadline);
     close_waits_ = true;
-    armTimer();
+    if (!tryArmTimer()) {
+      end(EndReason::Local, noMemoryStatus("the timer of a close"));
+      return;
+    }
   }
   if (write_buffer_.empty() && entry_ == nullptr) {
     endStream();
@@ -307,8 +339,8 @@ void ConnectionImpl::readAgain() {
   }
 }
 
-Address ConnectionImpl::localAddress() const { return handle_ != nullptr ? handle_->localAddress() : Address(); }
-Address ConnectionImpl::peerAddress() const { return handle_ != nullptr ? handle_->peerAddress() : end_->peer; }
+Address ConnectionImpl::localAddress() const { return handle_->localAddress(); }
+Address ConnectionImpl::peerAddress() const { return handle_->peerAddress(); }
 
 // --- What the loop calls
 
@@ -351,7 +383,10 @@ void ConnectionImpl::connectStep() {
     closeHandle();
   } else {
     last_activity_ = born_ = dispatcher_.approximateMonotonicTime();
-    armTimer();
+    if (!tryArmTimer()) {
+      status = noMemoryStatus("a connection's timer");
+      closeHandle();
+    }
   }
   const std::unique_ptr<OpenedCb> opened = std::move(opened_);
   (*opened)(status);
@@ -381,13 +416,15 @@ void ConnectionImpl::work(Entry& entry) {
       end(EndReason::Reset, errnoStatus(write_error_, "write"));
     }
   }
-  if (end_ != nullptr) {
+  if (ended_) {
     if (callbacks_ != nullptr) {
       tellEnd();
     }
   } else if (may_be_broken_ && look_for_reset_ == MonotonicTime::max()) {
     look_for_reset_ = dispatcher_.approximateMonotonicTime() + kLookForReset;
-    armTimer();
+    if (!tryArmTimer()) {
+      look_for_reset_ = MonotonicTime::max();  // with the next message, then
+    }
   }
 }
 
@@ -404,14 +441,18 @@ void ConnectionImpl::readAndDeliver(Entry& entry) {
       return;
     }
   }
-  Scratch scratch;
+  std::optional<Scratch> scratch;
   std::size_t turn = 0;
   while (readable_ && mayRead()) {
     if (turn >= kBytesPerTurn) {
       event_->activate(FileReadyType::Read);
       return;
     }
-    const absl::Span<char> memory = scratch.memory();
+    const absl::Span<char> memory = roomIn(scratch);
+    if (memory.empty()) {
+      end(EndReason::Failed, noMemoryStatus("reading"));
+      return;
+    }
     const iovec span{memory.data(), memory.size()};
     const IoResult result = handle_->read({&span, 1});
     if (!result.ok()) {
@@ -435,11 +476,11 @@ void ConnectionImpl::readAndDeliver(Entry& entry) {
       readable_ = false;
       may_be_broken_ = true;
     }
-    scratch.lend(read_buffer_, result.bytes);
+    scratch->lend(read_buffer_, result.bytes);
     if (!deliver(entry)) {
       return;
     }
-    scratch.takeBack();
+    scratch->takeBack();
   }
 }
 
@@ -558,14 +599,18 @@ void ConnectionImpl::closeStep() {
   if (read_side_ == Side::Open && readable_) {
     discard();
   }
-  if (end_ == nullptr && write_side_ != Side::Open && closeIsDone()) {
+  if (!ended_ && write_side_ != Side::Open && closeIsDone()) {
     end(EndReason::Local, absl::OkStatus());
   }
 }
 
 void ConnectionImpl::discard() {
-  Scratch scratch;
-  const absl::Span<char> memory = scratch.memory();
+  std::optional<Scratch> scratch;
+  const absl::Span<char> memory = roomIn(scratch);
+  if (memory.empty()) {
+    end(EndReason::Failed, noMemoryStatus("reading"));
+    return;
+  }
   const iovec span{memory.data(), memory.size()};
   while (readable_ && close_discarded_ <= options_.close_discard_limit) {
     const IoResult result = handle_->read({&span, 1});
@@ -600,19 +645,19 @@ bool ConnectionImpl::closeIsDone() {
   if (close_look_ == MonotonicTime::max() || close_look_ <= time) {
     close_look_ = time + close_look_after_;
     close_look_after_ = std::min(2 * close_look_after_, kLongestLook);
-    armTimer();
+    static_cast<void>(tryArmTimer());  // there is one, since it waits
   }
   return false;
 }
 
 void ConnectionImpl::end(EndReason reason, absl::Status status) {
-  if (end_ != nullptr) {
+  if (std::exchange(ended_, true)) {
     return;
   }
   state_ = State::Closed;
   // An end of the stream would have the peer take what it got for all there is.
   aborted_ = aborted_ || !write_buffer_.empty();
-  end_ = std::make_unique<Ended>(Ended{{reason, std::move(status), write_buffer_.length()}, {}});
+  end_ = {reason, std::move(status), write_buffer_.length()};
   write_buffer_.clear();
   if (pauses_ != nullptr) {
     pauses_->connection = nullptr;
@@ -627,17 +672,17 @@ void ConnectionImpl::closeHandle() {
   event_.reset();
   if (aborted_) {
     handle_->abort();
+  } else {
+    handle_->close();
   }
-  handle_.reset();
 }
 
 void ConnectionImpl::tellEnd() {
-  if (handle_ != nullptr) {
-    end_->peer = handle_->peerAddress();
+  if (event_ != nullptr) {
     closeHandle();
   }
   if (!std::exchange(told_, true)) {
-    const ConnectionEnd end = end_->end;  // of its own, since the connection may be gone before that is over
+    const ConnectionEnd end = end_;  // of its own, since the connection may be gone before that is over
     callbacks_->onClosed(end);
   }
 }
@@ -666,6 +711,15 @@ void ConnectionImpl::armTimer() {
   }
   timer_due_ = next;
   timer_->enableTimerAt(next);
+}
+
+bool ConnectionImpl::tryArmTimer() noexcept {
+  try {
+    armTimer();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 void ConnectionImpl::onTimer() {

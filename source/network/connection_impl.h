@@ -81,10 +81,6 @@ private:
     bool gone_ = false;
   };
   enum class Side : uint8_t { Open, Ended, Failed };
-  struct Ended {
-    ConnectionEnd end;
-    Address peer;  // once the handle is gone
-  };
 
   ConnectionImpl(Dispatcher& dispatcher, IoHandlePtr handle, const ConnectionOptions& options, CountedIn counted);
 
@@ -109,6 +105,7 @@ private:
 
   bool mayWrite() const;
   bool overLimit(std::size_t more);
+  bool queue(absl::string_view data);
   void flush(Entry& entry);
   // What the system takes of it.
   std::size_t send(absl::Span<const iovec> spans);
@@ -127,6 +124,8 @@ private:
   void touch() { last_activity_ = dispatcher_.approximateMonotonicTime(); }
   MonotonicTime nextDeadline() const;
   void armTimer();
+  // The same where no exception may leave. False without memory for the timer.
+  bool tryArmTimer() noexcept;
 
   Dispatcher& dispatcher_;
   const CountedIn counted_;
@@ -137,7 +136,7 @@ private:
   std::unique_ptr<OpenedCb> opened_;  // while it connects
   Entry* entry_ = nullptr;
   std::shared_ptr<ReadPause::State> pauses_;  // once there was one
-  std::unique_ptr<Ended> end_;                // once it has ended
+  ConnectionEnd end_;                         // once it has ended
   Buffer read_buffer_;                        // what onData() left
   Buffer write_buffer_;
   ConnectionCounters counters_;
@@ -167,6 +166,7 @@ private:
   bool deliver_again_ = false;
   bool end_asked_ = false;    // shutdownWrite(), or close()
   bool close_waits_ = false;  // for the peer, in closing
+  bool ended_ = false;  // see end()
   bool aborted_ = false;
   bool told_ = false;
 };

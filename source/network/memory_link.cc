@@ -479,6 +479,7 @@ public:
   IoResult read(absl::Span<const iovec> spans) override { return link_->read(end_, spans); }
   IoResult write(absl::Span<const iovec> spans) override { return link_->write(end_, spans); }
   int shutdownWrite() override { return link_->shutdownWrite(end_); }
+  void close() override { link_->close(end_); }
   void abort() override { link_->abort(end_); }
   int connectResult() override { return link_->connectResult(end_); }
   bool delivered() const override { return link_->delivered(end_); }

@@ -66,13 +66,15 @@ public:
   // Those in the queue are sent away, as the kernel does.
   void close() {
     std::deque<Arrival> arrivals;
+    std::size_t admitted = 0;
     {
       const MutexLock lock(lock_);
       closed_ = true;
       arrivals.swap(arrivals_);
+      admitted = std::exchange(admitted_, 0);
     }
     for (std::size_t i = 0; i < arrivals.size(); ++i) {
-      if (i < admitted_) {
+      if (i < admitted) {
         arrivals[i].link->abort(1);
       } else {
         arrivals[i].link->finishConnect(ECONNREFUSED, options_.delay);

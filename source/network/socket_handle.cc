@@ -71,6 +71,8 @@ public:
 
   int shutdownWrite() override { return ::shutdown(fd_.get(), SHUT_WR) == 0 ? 0 : errno; }
 
+  void close() override { fd_ = FileDescriptor(); }
+
   // A close that lingers for no time is an RST. Unix sockets take the option, and do nothing about it.
   void abort() override {
     const linger no_time{.l_onoff = 1, .l_linger = 0};

@@ -157,7 +157,7 @@ public:
   // Sends `data`, after all that was written before; at once where nothing is queued, but in onData() when that
   // returns. What the system does not take now is copied, and sent when it does. Empty data does nothing. False where
   // it is not taken: the connection is closing or closed, its stream was ended, it has failed, which onClosed() will
-  // tell, or it would go beyond write_limit. Throws std::bad_alloc, and has not taken it then.
+  // tell, or it would go beyond write_limit. Without memory it ends (Failed), with whatever has been sent.
   virtual bool write(absl::string_view data) = 0;
   // The same, and takes all out of `data`, without copying larger parts; where it is not taken, `data` is as before.
   virtual bool write(Buffer& data) = 0;

@@ -33,8 +33,8 @@ struct IoResult {
 // No call waits, and none is interrupted: EINTR is dealt with inside. Whatever becomes of the peer is an error of the
 // call that meets it; no signal is raised (SIGPIPE).
 //
-// Threads: one at a time; with an event, that of its dispatcher. Lifetime: destroying it closes the stream, as close()
-// of a socket does; the event goes before.
+// Threads: one at a time; with an event, that of its dispatcher. Lifetime: destroying it closes the stream; the event goes
+// before.
 class IoHandle {
 public:
   virtual ~IoHandle() = default;
@@ -51,6 +51,10 @@ public:
   // the stream is broken or was closed.
   virtual int shutdownWrite() = 0;
 
+  // Closes it in order: what was written is still delivered, and the end of the stream after it. With unread input the
+  // system makes that an RST, as it does when more comes afterwards. Nothing may be read or written any more.
+  virtual void close() = 0;
+
   // Breaks it off: what was written and is not delivered yet is thrown away, and the peer reads ECONNRESET (RST). Unix
   // sockets know no such thing: there it is a close, and the peer reads the end of the stream, or ECONNRESET where
   // something was unread here. Nothing may be read or written any more.
@@ -63,7 +67,8 @@ public:
   // Whether the peer's system has acknowledged all that was written: then a close loses nothing any more.
   virtual bool delivered() const = 0;
 
-  // Of this end, and of the other; a default Address where the system knows none.
+  // Of this end, and of the other; a default Address where the system knows none. That of the other is known when it is
+  // closed, too.
   virtual Address localAddress() const = 0;
   virtual Address peerAddress() const = 0;
 
