@@ -166,7 +166,7 @@ private:
   bool deliver_again_ = false;
   bool end_asked_ = false;    // shutdownWrite(), or close()
   bool close_waits_ = false;  // for the peer, in closing
-  bool ended_ = false;  // see end()
+  bool ended_ = false;        // see end()
   bool aborted_ = false;
   bool told_ = false;
 };

@@ -33,8 +33,8 @@ struct IoResult {
 // No call waits, and none is interrupted: EINTR is dealt with inside. Whatever becomes of the peer is an error of the
 // call that meets it; no signal is raised (SIGPIPE).
 //
-// Threads: one at a time; with an event, that of its dispatcher. Lifetime: destroying it closes the stream; the event goes
-// before.
+// Threads: one at a time; with an event, that of its dispatcher. Lifetime: destroying it closes the stream; the event
+// goes before.
 class IoHandle {
 public:
   virtual ~IoHandle() = default;
