@@ -183,9 +183,15 @@ bool PostQueue::post(PostCb& cb) {
       return false;
     }
     const bool first = posted_.first == nullptr;
-    if (at_once ? !posted_.appendOrAllocate(cb, flow) : (header = posted_.reserveOrAllocate(cb, flow)) == nullptr)
-        [[unlikely]] {
-      return false;
+    if (at_once) {
+      if (!posted_.appendOrAllocate(cb, flow)) [[unlikely]] {
+        return false;
+      }
+    } else {
+      header = posted_.reserveOrAllocate(cb, flow);
+      if (header == nullptr) [[unlikely]] {
+        return false;
+      }
     }
     if (first) {
       posters_cpu_ = sched_getcpu();  // reads a word that the kernel keeps in this thread's memory

@@ -127,8 +127,7 @@ public:
     // The same for one that is finished and has nothing particular about it, as nearly all; then it costs less.
     bool firstIsPlain() const { return (header().load(std::memory_order_acquire) & kFlags) == 0; }
     Posted takePlain() {
-      const auto* const operations =
-          reinterpret_cast<const PostCb::Operations*>(header().load(std::memory_order_relaxed));
+      const PostCb::Operations* const operations = operationsOf(header().load(std::memory_order_relaxed));
       std::byte* const capture = first_->data + read_ + kHeaderBytes;
       read_ += kHeaderBytes + operations->size;
       --size_;

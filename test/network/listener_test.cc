@@ -310,7 +310,7 @@ TEST_P(SystemListenerTest, ALeftoverSocketFileIsRemovedAndALivingOneIsNot) {
     ASSERT_TRUE(first.ok()) << first.status();
     EXPECT_TRUE(absl::IsAlreadyExists(tryListen(at).status()));
     const std::unique_ptr<Session> client = connectTo(at);
-    ASSERT_TRUE(runUntil([&] { return sessions_.size() >= 1 && sessions_.back()->recorder.closes == 0; }));
+    ASSERT_TRUE(runUntil([&] { return !sessions_.empty() && sessions_.back()->recorder.closes == 0; }));
   }
   EXPECT_NE(0, ::access(path.c_str(), F_OK));  // it goes with its listener
   // What a process that was killed leaves behind.
